@@ -1,0 +1,120 @@
+"""One try at one model: encode, send, read, decode, price. It never raises for what a provider does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from turnout.clock import as_datetime
+from turnout.cost.pricing import price_usage
+from turnout.errors import MissingKey, ProviderError
+from turnout.providers.base import Request, Timeouts
+from turnout.types import Answer, Attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from turnout.clock import Clock
+    from turnout.providers.base import Codec, Transport
+    from turnout.registry import Registry
+    from turnout.registry.endpoints import Endpoint
+    from turnout.types import Call, Model, Secret
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """The attempt's row, and either its answer or its error."""
+
+    attempt: Attempt
+    answer: Answer | None = None
+    error: ProviderError | None = None
+
+
+class Attempts:
+    """Makes attempts; `transports` are by URL scheme, `codecs` by the name endpoints give them."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        codecs: Mapping[str, Codec],
+        transports: Mapping[str, Transport],
+        clock: Clock,
+    ) -> None:
+        self._registry = registry
+        self._codecs = codecs
+        self._transports = transports
+        self._clock = clock
+
+    async def make(self, call: Call, model: Model, timeouts: Timeouts) -> Outcome:
+        """Try the model once."""
+        row = Attempt(
+            id=self._clock.new_id(),
+            model=model.name,
+            provider=model.provider,
+            started_at=self._clock.now(),
+            seconds=0.0,
+            outcome="ok",
+        )
+        began = self._clock.monotonic()
+        endpoint = self._registry.endpoints[model.provider]
+        key = endpoint.keys[0] if endpoint.keys else None
+        dropped: tuple[str, ...] = ()
+        try:
+            codec = self._codecs[endpoint.codec]
+            body, dropped = codec.encode(call, model)
+            answer = await self._exchange(
+                codec, model, self._request(endpoint, key, codec.path, body), timeouts
+            )
+        except ProviderError as error:
+            error.provider = error.provider or model.provider
+            error.detail = _without(key, error.detail)
+            error.request_id = error.request_id or call.id
+            seconds = self._clock.monotonic() - began
+            failed = msgspec.structs.replace(
+                row,
+                seconds=seconds,
+                outcome=str(error.reason),
+                status=error.status,
+                error=str(error),
+                dropped=dropped,
+                cost_nano=0,
+            )
+            return Outcome(failed, error=error)
+        price = self._registry.prices.at(
+            model.name, as_datetime(row.started_at), answer.usage.input_tokens or 0
+        )
+        done = msgspec.structs.replace(
+            row,
+            seconds=self._clock.monotonic() - began,
+            status=200,
+            upstream_model=answer.upstream_model,
+            usage=answer.usage,
+            cost_nano=price_usage(price, answer.usage),
+            price_id=price.id if price else None,
+            dropped=dropped,
+        )
+        return Outcome(done, answer=answer)
+
+    def _request(self, endpoint: Endpoint, key: Secret | None, path: str, body: bytes) -> Request:
+        headers = {"content-type": "application/json", "accept": "application/json", **endpoint.headers}
+        if key is not None:
+            headers[endpoint.auth_header] = endpoint.auth_prefix + key.reveal()
+        elif endpoint.needs_key:
+            raise MissingKey(f"set {' or '.join(endpoint.key_vars)}")
+        query = "&".join(f"{name}={value}" for name, value in endpoint.query.items())
+        return Request(
+            url=f"{endpoint.base_url}{path}{'?' if query else ''}{query}", body=body, headers=headers
+        )
+
+    async def _exchange(self, codec: Codec, model: Model, request: Request, timeouts: Timeouts) -> Answer:
+        transport = self._transports[request.url.partition(":")[0]]
+        async with await transport.send(request, timeouts) as response:
+            body = await response.read()
+        if response.status != 200:
+            raise codec.failure(response.status, response.headers, body, model)
+        return codec.decode(body, model)
+
+
+def _without(key: Secret | None, text: str) -> str:
+    """The text with the key blotted out: some servers echo the request in their errors."""
+    return text.replace(key.reveal(), "***") if key else text

@@ -1,0 +1,224 @@
+"""One call: facts, plan, run. The verbs."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from turnout.cost.estimate import least_tokens
+from turnout.errors import InvalidRequest
+from turnout.registry.reading import did_you_mean
+from turnout.routing.base import Facts
+from turnout.types import Call, Options, Reply, Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from turnout.clock import Clock
+    from turnout.fallback import Fallback, Served
+    from turnout.registry import Registry
+    from turnout.routing.base import Strategy
+    from turnout.types import Model, Plan, Reason
+
+ENDS_SOON = timedelta(days=90)
+"""How long before a model's name ends its replies begin to say so."""
+
+Messages = list[dict[str, Any]]
+
+
+class _Turn(msgspec.Struct):
+    """What every message must look like; its other fields are the provider's business."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[dict[str, Any]] | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class Engine:
+    """The verbs over one registry. `wiring.LLMClient` is this with everything filled in."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        fallback: Fallback,
+        strategies: tuple[Strategy, Strategy],
+        stand_ins: tuple[str, ...],
+        clock: Clock,
+    ) -> None:
+        self.registry = registry
+        self._fallback = fallback
+        self._by_agent, self._pinned = strategies
+        self._stand_ins = stand_ins
+        self._clock = clock
+
+    async def call_with_fallback(
+        self, agent: str, messages: Messages, options: Options | None = None, **keywords: Any
+    ) -> Reply:
+        """Answer for an agent: its tier's first model, then those behind it.
+
+        `messages` are dicts in OpenAI's chat shape. `keywords` are fields of `Options`, or `session_id`,
+        `user_id`, `parent`, `tags`. Raises `InvalidRequest` before anything is sent, `RequestRejected` when the
+        provider rejects the request itself, `MissingKey`, `AllProvidersFailed`.
+        """
+        return await self._run(self._accept(agent, None, messages, options, keywords))
+
+    async def call(
+        self, model: str, messages: Messages, options: Options | None = None, **keywords: Any
+    ) -> Reply:
+        """Answer by one model and no other; an unknown name gets the default agent's plan, and the reply says so.
+
+        Arguments and errors are those of `call_with_fallback`.
+        """
+        agent = self.registry.agents.default.id
+        return await self._run(self._accept(agent, model, messages, options, keywords))
+
+    def plan(self, agent: str) -> Plan:
+        """The models that would answer for an agent now. Raises `MissingKey` or `ConfigError` when none can."""
+        return self._plan(self._accept(agent, None, [{"role": "user", "content": ""}], None, {}))
+
+    def _accept(
+        self,
+        agent: str,
+        model: str | None,
+        messages: Messages,
+        options: Options | None,
+        keywords: dict[str, Any],
+    ) -> Call:
+        """A checked `Call`, or `InvalidRequest` that names the field."""
+        names: tuple[object, ...] = (agent, model)
+        if not all(isinstance(name, str | None) for name in names):
+            raise InvalidRequest(
+                "agent and model are names, so text", hint='such as "debugger" or "deepseek-chat"'
+            )
+        encoded, has_images = _encode(messages)
+        keywords = dict(keywords)
+        try:
+            scope = Scope(
+                agent=agent or self.registry.agents.default.id,
+                user=keywords.pop("user_id", None),
+                session=keywords.pop("session_id", None),
+                parent=keywords.pop("parent", None),
+                tags=keywords.pop("tags", None) or {},
+            )
+            chosen = _choose(options, keywords)
+        except (ValueError, TypeError) as error:
+            if isinstance(error, InvalidRequest):
+                raise
+            raise InvalidRequest(str(error), hint="see turnout.Options for what each option takes") from None
+        return Call(
+            id=self._clock.new_id(),
+            messages=encoded,
+            options=chosen,
+            scope=scope,
+            model=model,
+            has_images=has_images,
+        )
+
+    def _plan(self, call: Call) -> Plan:
+        facts = Facts(
+            registry=self.registry,
+            today=self._clock.today().date(),
+            least_tokens=least_tokens(call.messages),
+            stand_ins=self._stand_ins,
+        )
+        strategy = self._by_agent if call.model is None else self._pinned
+        return strategy.plan(call, facts)
+
+    async def _run(self, call: Call) -> Reply:
+        plan = self._plan(call)
+        served = await self._fallback.run(call, plan)
+        model, answer = served.model, served.answer
+        return Reply(
+            content=answer.content,
+            finish_reason=answer.finish_reason,
+            agent=self.registry.agents.get(call.scope.agent).id,
+            model=model.name,
+            provider=model.provider,
+            usage=answer.usage,
+            attempts=served.attempts,
+            trace_id=call.id,
+            tool_calls=answer.tool_calls,
+            reasoning=answer.reasoning,
+            fallback_reason=_why_not_first(plan, served),
+            notices=plan.notices + self._ends_soon(model),
+        )
+
+    def _ends_soon(self, model: Model) -> tuple[str, ...]:
+        if model.retires_on is None or model.retires_on - self._clock.today().date() > ENDS_SOON:
+            return ()
+        heir = f", then {model.successor} stands in its place" if model.successor else ""
+        return (f"{model.name} retires on {model.retires_on}{heir}",)
+
+
+def _why_not_first(plan: Plan, served: Served) -> Reason | None:
+    if served.model is not plan.models[0] and served.first_error is not None:
+        return served.first_error.reason
+    # `left_out` is in the tier's order, so its head was before the plan's first model or behind it.
+    ahead = plan.left_out[0] if plan.left_out else None
+    return ahead.reason if ahead is not None and ahead.ahead else None
+
+
+def _encode(messages: Messages) -> tuple[bytes, bool]:
+    if not isinstance(messages, list):
+        raise InvalidRequest(
+            f"messages must be a list, not {type(messages).__name__}",
+            hint='pass [{"role": "user", "content": "..."}]',
+        )
+    if not messages:
+        raise InvalidRequest("messages is empty", hint="there must be at least one message")
+    _refuse_nan(messages, "messages")
+    try:
+        turns = msgspec.convert(messages, list[_Turn])
+        encoded = msgspec.json.encode(messages)
+        encoded.decode()
+    except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(
+            f"messages: {error}", hint="messages are dicts with `role` and `content`"
+        ) from None
+    images = any(
+        part.get("type") in {"image_url", "input_image", "image"}
+        for turn in turns
+        if isinstance(turn.content, list)
+        for part in turn.content
+    )
+    return encoded, images
+
+
+def _refuse_nan(value: Any, where: str, depth: int = 0) -> None:
+    """NaN and infinity are no JSON; an encoder would send null in their place."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidRequest(
+            f"{where} holds {value}, which JSON cannot say", hint="send a finite number or text"
+        )
+    if depth > 64:
+        raise InvalidRequest(f"{where} is nested more than 64 deep", hint="send it as text")
+    items: Sequence[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list | tuple):
+        items = list(enumerate(value))
+    for name, item in items:
+        if not isinstance(item, str):
+            _refuse_nan(item, f"{where}[{name!r}]", depth + 1)
+
+
+def _choose(options: Options | None, keywords: dict[str, Any]) -> Options:
+    known = Options.__struct_fields__
+    for name in keywords:
+        if name not in known:
+            raise InvalidRequest(
+                f"there is no option {name!r}",
+                hint=did_you_mean(name, [*known, "session_id", "user_id", "parent", "tags"])
+                + "; what the provider alone knows goes in extra={...}",
+            )
+    if options is not None and not isinstance(options, Options):
+        raise InvalidRequest(
+            f"options must be turnout.Options, not {type(options).__name__}", hint="Options(temperature=0)"
+        )
+    chosen = msgspec.structs.replace(options or Options(), **keywords) if keywords else options or Options()
+    for name in ("tools", "tool_choice", "response_format", "extra"):
+        _refuse_nan(getattr(chosen, name), name)
+    return chosen

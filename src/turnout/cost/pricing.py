@@ -1,0 +1,53 @@
+"""Usage x price row -> money; pure, in integer nano-dollars."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import TYPE_CHECKING
+
+from turnout import current
+from turnout.errors import InvalidRequest
+from turnout.types import NANO
+
+if TYPE_CHECKING:
+    from turnout.types import Price, Usage
+
+_NANO_PER_TOKEN = Decimal(1_000)
+"""A dollar per million tokens is 1,000 nano-dollars a token."""
+
+
+def price_usage(price: Price | None, usage: Usage) -> int | None:
+    """Nano-dollars, rounded half to even once; `None` when the price or the tokens are not known."""
+    if price is None or usage.input_tokens is None or usage.output_tokens is None:
+        return None
+    cached = usage.cached_input_tokens or 0
+    written = usage.cache_write_tokens or 0
+    fresh = max(0, usage.input_tokens - cached - written)
+    dollars_per_million = (
+        fresh * price.input
+        + cached * _or(price.cached_input, price.input)
+        + written * _or(price.cache_write, price.input)
+        + usage.output_tokens * price.output
+    )
+    return int((dollars_per_million * _NANO_PER_TOKEN).to_integral_value(ROUND_HALF_EVEN))
+
+
+def _or(price: Decimal | None, otherwise: Decimal) -> Decimal:
+    return otherwise if price is None else price
+
+
+def calculate_cost(model: str, usage: Usage, at: datetime | None = None) -> Decimal | None:
+    """What a usage costs in dollars, exact to the nano-dollar; `None` when the price is not known.
+
+    `at` is when the request was sent (an aware datetime; now when `None`): prices depend on date, hour,
+    weekday and holidays. Raises `ConfigError` for a model that is not registered and `InvalidRequest` for a
+    moment without a zone.
+    """
+    moment = datetime.now(UTC) if at is None else at
+    if moment.tzinfo is None:
+        raise InvalidRequest("`at` has no time zone", hint="pass datetime(..., tzinfo=timezone.utc)")
+    registry = current.runtime().registry
+    name = registry.model(model).name
+    nano = price_usage(registry.prices.at(name, moment, usage.input_tokens or 0), usage)
+    return None if nano is None else nano * NANO

@@ -1,0 +1,160 @@
+"""One plan: each model in order until one answers. The only retry loop in turnout, under one absolute deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from turnout.errors import AllProvidersFailed, ProviderError, ProviderTimeout, Verdict
+from turnout.types import Answer, Attempt, Model
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from turnout.attempt import Outcome
+    from turnout.clock import Clock
+    from turnout.providers.base import Timeouts
+    from turnout.types import Call, Plan
+
+ROUNDS = 3
+"""The plan once, then twice more its best retryable candidate."""
+FIRST_SHARE = 0.6
+"""Of the time left, for an attempt that has others behind it."""
+BACKOFF = (0.5, 1.5)
+"""Seconds before the second and the third round, half of it random."""
+
+
+class Served(msgspec.Struct, frozen=True):
+    """Who answered, what, and every attempt until then."""
+
+    model: Model
+    answer: Answer
+    attempts: tuple[Attempt, ...]
+    first_error: ProviderError | None
+    """Why the plan's first model did not answer."""
+
+
+class Fallback:
+    """Runs plans. `attempt` makes one try; `timeouts` are the deadlines of each, within the call's own."""
+
+    def __init__(
+        self, attempt: Callable[[Call, Model, Timeouts], Awaitable[Outcome]], timeouts: Timeouts, clock: Clock
+    ) -> None:
+        self._attempt = attempt
+        self._timeouts = timeouts
+        self._clock = clock
+
+    async def run(self, call: Call, plan: Plan) -> Served:
+        """Raises the provider's own error when no model can help, else `AllProvidersFailed` with every attempt."""
+        deadline = self._clock.monotonic() + (call.options.timeout or self._timeouts.total)
+        walk = _Walk(plan)
+        for rounds in range(ROUNDS):
+            while (model := walk.next()) is not None:
+                outcome = await self._attempt(call, model, self._share(deadline, others=walk.others))
+                walk.note(model, outcome)
+                if outcome.answer is not None:
+                    return Served(model, outcome.answer, tuple(walk.attempts), walk.first_error)
+                if outcome.error is not None and outcome.error.verdict is Verdict.STOP:
+                    outcome.error.attempts = tuple(walk.attempts)
+                    raise outcome.error
+                if self._clock.monotonic() >= deadline:
+                    raise walk.failure(call)
+            if rounds == ROUNDS - 1 or not await self._wait(walk, rounds, deadline):
+                break
+        raise walk.failure(call)
+
+    def _share(self, deadline: float, *, others: bool) -> Timeouts:
+        left = max(0.001, deadline - self._clock.monotonic())
+        total = left * FIRST_SHARE if others else left
+        return msgspec.structs.replace(
+            self._timeouts,
+            total=total,
+            connect=min(self._timeouts.connect, total),
+            first_byte=total,
+            idle=total,
+        )
+
+    async def _wait(self, walk: _Walk, rounds: int, deadline: float) -> bool:
+        """Sleep before the best candidate's next try; False when there is none, or no time for it."""
+        asked = walk.queue_best()
+        if asked is None:
+            return False
+        pause = max(asked, BACKOFF[rounds] * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+        if self._clock.monotonic() + pause >= deadline:
+            return False
+        await asyncio.sleep(pause)
+        return True
+
+
+class _Walk:
+    """Where one plan stands."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.attempts: list[Attempt] = []
+        self._first = plan.models[0].name
+        self._queue = list(plan.models)
+        self._failed: dict[str, tuple[Model, ProviderError]] = {}
+        self._narrow = 0
+
+    @property
+    def others(self) -> bool:
+        """Somebody stands behind the model that is next to be tried."""
+        return any(model.context_window > self._narrow for model in self._queue)
+
+    @property
+    def first_error(self) -> ProviderError | None:
+        """The latest failure of the plan's first model."""
+        return self._failed[self._first][1] if self._first in self._failed else None
+
+    def next(self) -> Model | None:
+        """The next model whose window may hold the call."""
+        while self._queue:
+            model = self._queue.pop(0)
+            if model.context_window > self._narrow:
+                return model
+        return None
+
+    def note(self, model: Model, outcome: Outcome) -> None:
+        """Keep what came of a try."""
+        self.attempts.append(outcome.attempt)
+        if outcome.error is not None:
+            self._failed[model.name] = (model, outcome.error)
+            if outcome.error.verdict is Verdict.WIDER:
+                self._narrow = max(self._narrow, model.context_window)
+
+    def queue_best(self) -> float | None:
+        """Queue the candidate to try again: the one that may be asked soonest, the earlier one of the plan first.
+
+        Returns the seconds it asked for (0 when it did not), or `None` when there is no candidate.
+        """
+        candidates = [
+            (error.retry_after or 0.0, model)
+            for model, error in self._failed.values()
+            if error.verdict is Verdict.RETRY and model.context_window > self._narrow
+        ]
+        if not candidates:
+            return None
+        asked, model = min(candidates, key=lambda candidate: candidate[0])
+        self._queue = [model]
+        return asked
+
+    def failure(self, call: Call) -> ProviderError | AllProvidersFailed:
+        """What the caller gets to see."""
+        errors = [error for _, error in self._failed.values()]
+        overflow = next((error for error in errors if error.verdict is Verdict.WIDER), None)
+        if overflow is not None and all(error.verdict is Verdict.WIDER for error in errors):
+            overflow.attempts = tuple(self.attempts)
+            return overflow
+        waits = [error.retry_after for error in errors if error.retry_after is not None]
+        late = all(isinstance(error, ProviderTimeout) for error in errors)
+        return AllProvidersFailed(
+            f"{len(self.attempts)} attempts",
+            attempts=tuple(self.attempts),
+            status=504 if late else 502,
+            retry_after=min(waits, default=None),
+            request_id=call.id,
+            hint="see each attempt above; `turnout models` shows what is configured",
+        )

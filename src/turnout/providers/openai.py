@@ -1,0 +1,173 @@
+"""OpenAI's chat wire, which every compatible vendor speaks; a vendor's file holds only its differences."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from turnout.errors import BlankReply, HtmlReply, MalformedReply, ServerFault
+from turnout.providers import failures
+from turnout.types import Answer, Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from turnout.errors import ProviderError
+    from turnout.types import Call, Model, Options
+
+MOST_TOKENS = 10**9
+"""A count above this is a fault of the provider's, not a bill."""
+
+
+class Message(msgspec.Struct):
+    """An answer's message; whatever else it holds is not for us."""
+
+    content: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    """vLLM's newer name for reasoning_content, OpenRouter's too."""
+
+
+class Choice(msgspec.Struct):
+    """One choice; we ask for one."""
+
+    message: Message
+    finish_reason: str | None = None
+
+
+class Completion(msgspec.Struct):
+    """A chat completion."""
+
+    choices: list[Choice] = []
+    model: str = ""
+    usage: dict[str, Any] | None = None
+    error: Any = None
+
+
+_completion = msgspec.json.Decoder(Completion)
+
+
+class OpenAICodec:
+    """Chat Completions, as api.openai.com speaks them (API reference, 2026-10)."""
+
+    path = "/chat/completions"
+
+    def encode(self, call: Call, model: Model) -> tuple[bytes, tuple[str, ...]]:
+        """The request body, and the options this model does not take."""
+        fields, dropped = self.fields(call, model)
+        messages = self.messages(call, fields)
+        body = {"model": model.upstream, "messages": msgspec.Raw(messages), **fields}
+        return msgspec.json.encode(body), dropped
+
+    def fields(self, call: Call, model: Model) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Everything of the body but model and messages: the row's fields, then the caller's."""
+        fields, dropped = dict(model.params), []
+        options = call.options
+        thinking = options.thinking
+        if thinking is not None:
+            word = (
+                {True: "on", False: "off"}.get(thinking, thinking) if isinstance(thinking, bool) else thinking
+            )
+            if word in model.thinking:
+                fields |= model.thinking[word]
+            elif word != "off":
+                dropped.append("thinking")
+        for name, value in _given(options).items():
+            if name in model.drops:
+                dropped.append(name)
+            else:
+                fields[model.renames.get(name, name)] = value
+        return fields | options.extra, tuple(dropped)
+
+    def messages(self, call: Call, fields: dict[str, Any]) -> bytes:
+        """The messages as this vendor takes them: the caller's bytes, unless they hold another vendor's field."""
+        if b'"reasoning_content"' not in call.messages:
+            return call.messages
+        history = msgspec.json.decode(call.messages)
+        return msgspec.json.encode(
+            [{k: v for k, v in turn.items() if k != "reasoning_content"} for turn in history]
+        )
+
+    def decode(self, body: bytes, model: Model) -> Answer:
+        """A 200's body as an answer."""
+        completion = _read(body)
+        if completion.error:
+            raise failures.in_band(completion.error, model)
+        if not completion.choices:
+            raise MalformedReply("it has no choices", provider=model.provider)
+        choice = completion.choices[0]
+        if choice.finish_reason is None:
+            raise MalformedReply("it has no finish_reason", provider=model.provider)
+        if choice.finish_reason == "insufficient_system_resource":
+            raise ServerFault("it gave up half-way: insufficient_system_resource", provider=model.provider)
+        message = choice.message
+        content = message.content or message.refusal or ""
+        if choice.finish_reason == "stop" and not content.strip() and not message.tool_calls:
+            # DeepSeek replaces JSON-mode output that is not JSON by spaces (guides/json_mode, 2026-10).
+            raise BlankReply("there is no text in it", provider=model.provider)
+        return Answer(
+            content=content,
+            finish_reason=choice.finish_reason,
+            upstream_model=completion.model,
+            usage=self.usage(completion.usage),
+            tool_calls=tuple(message.tool_calls or ()),
+            reasoning=message.reasoning_content or message.reasoning,
+        )
+
+    def usage(self, report: Mapping[str, Any] | None) -> Usage:
+        """The tokens as reported; a count that cannot be one is `None`, which is not 0."""
+        report = report or {}
+        prompt = report.get("prompt_tokens_details") or {}
+        output = report.get("completion_tokens_details") or {}
+        return Usage(
+            input_tokens=count(report.get("prompt_tokens")),
+            cached_input_tokens=count(prompt.get("cached_tokens")),
+            cache_write_tokens=count(prompt.get("cache_write_tokens")),
+            output_tokens=count(report.get("completion_tokens")),
+            reasoning_tokens=count(output.get("reasoning_tokens")),
+        )
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes, model: Model) -> ProviderError:
+        """What any other status means."""
+        return failures.classify(status, headers, body, model)
+
+
+def _given(options: Options) -> dict[str, Any]:
+    given = {
+        "temperature": options.temperature,
+        "max_tokens": options.max_tokens,
+        "tools": options.tools,
+        "tool_choice": options.tool_choice,
+        "response_format": options.response_format,
+        "stop": options.stop,
+        "seed": options.seed,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _read(body: bytes) -> Completion:
+    text = body.strip()
+    if not text:
+        raise BlankReply("its body is empty")
+    if failures.is_page(text):
+        raise HtmlReply("a 200 with a page in it", hint="check the endpoint's base URL")
+    try:
+        return _completion.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        wrong = str(error)
+    try:
+        # NaN is no JSON, yet a usage of NaN (seen from proxies) is no reason to pay twice.
+        return msgspec.convert(json.loads(text), Completion)
+    except (ValueError, RecursionError):
+        raise MalformedReply(wrong) from None
+
+
+def count(value: Any) -> int | None:
+    """A token count, or `None` for what cannot be one."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_TOKENS:
+        return None
+    return value

@@ -1,0 +1,1 @@
+"""Which model, then which?"""

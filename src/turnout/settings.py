@@ -1,0 +1,201 @@
+"""Flags > environment > .env > turnout.toml > defaults, in one frozen `Settings`: parsed once, passed down."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from dotenv import dotenv_values
+
+from turnout.errors import ConfigError
+from turnout.types import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TABLES = frozenset({"models", "endpoints", "agents", "tiers", "prices", "schedules", "calendars"})
+YES, NO = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What this process was told. Deadlines are seconds."""
+
+    home: Path
+    file: Path | None = None
+    """The turnout.toml that was read."""
+    timeout: float = 120.0
+    """One call in all, every attempt included."""
+    connect_timeout: float = 5.0
+    first_token_timeout: float = 60.0
+    """Of a streamed answer; an answer in one piece has no first token to wait for."""
+    idle_timeout: float = 60.0
+    dev_mode: bool | None = None
+    """The local model stands behind every plan; `None`: only while no provider can be called."""
+    model_file: Path | None = None
+    """A GGUF file for the local model instead of SmolLM2."""
+    disabled_providers: frozenset[str] = frozenset()
+    keys: dict[str, Secret] = {}
+    """By variable name."""
+    base_urls: dict[str, str] = {}
+    """By provider."""
+    tables: dict[str, Any] = {}
+    """The registry's part of turnout.toml, unchecked."""
+    origins: dict[str, str] = {}
+    """Where each value that is no default came from."""
+
+    @property
+    def file_name(self) -> str:
+        """The file as errors name it."""
+        return str(self.file) if self.file else "turnout.toml"
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Settings:
+    """Read every layer once. Raises `ConfigError` that names the layer, the value and the fix.
+
+    `environ` and `folder` (where `.env` and `turnout.toml` are looked for) default to the process's own.
+    """
+    folder = folder or Path.cwd()
+    env, sources = _environment(os.environ if environ is None else environ, folder / ".env")
+    home = Path(env["TURNOUT_HOME"]) if env.get("TURNOUT_HOME") else _default_home(env)
+    file = _find_file(env.get("TURNOUT_CONFIG"), folder, home)
+    document = _read_file(file) if file else {}
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+
+    def take(name: str, value: Any, origin: str) -> None:
+        values[name], origins[name] = value, origin
+
+    for name, value in document.items():
+        if name not in TABLES:
+            take(name, _PARSERS[name](value, f"{file}: {name}"), str(file))
+    for name, variables in _VARIABLES.items():
+        for variable in variables:
+            if variable in env:
+                take(name, _PARSERS[name](env[variable], variable), f"{sources[variable]} ({variable})")
+    for name, value in (flags or {}).items():
+        if value is not None:
+            take(name, _PARSERS[name](value, f"--{name.replace('_', '-')}"), "flag")
+    disabled = frozenset() if values.pop("enable_deepseek", True) else frozenset({"deepseek"})
+    return Settings(
+        home=home,
+        file=file,
+        disabled_providers=disabled,
+        keys={name: Secret(value.strip()) for name, value in env.items() if _is_key(name, value)},
+        base_urls={
+            name.removesuffix("_BASE_URL").lower(): value.strip()
+            for name, value in env.items()
+            if name.endswith("_BASE_URL") and value.strip()
+        },
+        tables={name: table for name, table in document.items() if name in TABLES},
+        origins=origins,
+        **values,
+    )
+
+
+def _environment(environ: Mapping[str, str], dotenv: Path) -> tuple[dict[str, str], dict[str, str]]:
+    env, sources = {}, {}
+    if dotenv.is_file():
+        for name, value in dotenv_values(dotenv).items():
+            if value is not None:
+                env[name], sources[name] = value, ".env"
+    for name, value in environ.items():
+        env[name], sources[name] = value, "environment"
+    return env, sources
+
+
+def _default_home(env: Mapping[str, str]) -> Path:
+    data = env.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "turnout"
+
+
+def _is_key(name: str, value: str) -> bool:
+    # `sk-...` is how .env.example and most documentation write "put your key here".
+    return name.endswith("_API_KEY") and bool(value.strip()) and not value.strip().endswith("...")
+
+
+def _find_file(named: str | None, folder: Path, home: Path) -> Path | None:
+    if named:
+        file = Path(named)
+        if not file.is_file():
+            raise ConfigError(
+                f"TURNOUT_CONFIG names {named}, which is not a file",
+                hint="correct the path, or unset TURNOUT_CONFIG",
+            )
+        return file
+    return next((file for file in (folder / "turnout.toml", home / "turnout.toml") if file.is_file()), None)
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file} is not TOML: {error}", hint="correct that line") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}", hint="check the file and its rights") from None
+    known = TABLES | _PARSERS.keys()
+    for name, value in document.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(sorted(known))}"
+            raise ConfigError(f"{file}: unknown key {name!r}", hint=hint)
+        shape = list if name == "prices" else dict
+        if name in TABLES and not isinstance(value, shape):
+            brackets = "[[prices]]" if name == "prices" else f"[{name}]"
+            raise ConfigError(
+                f"{file}: {name} must be a table", hint=f"write {brackets} on a line of its own"
+            )
+    return document
+
+
+def _seconds(value: Any, where: str) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if isinstance(value, bool) or not 0 < seconds <= 86_400:
+        raise ConfigError(f"{where}: {value!r} is not a time", hint="write seconds, above 0 and up to 86400")
+    return seconds
+
+
+def _truth(value: Any, where: str) -> bool:
+    word = str(value).strip().lower()
+    if word not in YES | NO:
+        raise ConfigError(f"{where}: {value!r} is neither true nor false", hint="write true or false")
+    return word in YES
+
+
+def _model_file(value: Any, where: str) -> Path:
+    file = Path(str(value))
+    if not file.is_file():
+        raise ConfigError(f"{where}: {value} is not a file", hint="name a GGUF model file")
+    return file
+
+
+_PARSERS = {
+    "timeout": _seconds,
+    "connect_timeout": _seconds,
+    "first_token_timeout": _seconds,
+    "idle_timeout": _seconds,
+    "dev_mode": _truth,
+    "enable_deepseek": _truth,
+    "model_file": _model_file,
+}
+# The last one that is set wins.
+_VARIABLES = {
+    "timeout": ("TURNOUT_TIMEOUT",),
+    "connect_timeout": ("TURNOUT_CONNECT_TIMEOUT",),
+    "first_token_timeout": ("TURNOUT_FIRST_TOKEN_TIMEOUT",),
+    "idle_timeout": ("TURNOUT_IDLE_TIMEOUT",),
+    "dev_mode": ("NEXT_PUBLIC_DEV_MODE", "TURNOUT_DEV_MODE"),
+    "enable_deepseek": ("ENABLE_DEEPSEEK",),
+    "model_file": ("TURNOUT_MODEL_FILE",),
+}

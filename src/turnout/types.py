@@ -1,0 +1,337 @@
+"""The nouns. Everything else in turnout is a verb on these; this file imports nothing of ours.
+
+Money is integer nano-dollars inside and `Decimal` dollars at the edges; wall time is integer
+microseconds UTC; durations are seconds on the monotonic clock.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import date
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Literal
+
+import msgspec
+
+NANO = Decimal("0.000000001")
+"""One nano-dollar, the unit in which money is kept."""
+
+
+class Secret:
+    """A key that cannot be printed: `str`, `repr` and format all show `***`."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The key itself, for the one line that writes it on the wire."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError("a Secret is not pickled; pass the name of its variable instead")
+
+
+class Reason(StrEnum):
+    """Why something other than the first choice answered; set where it happens, never parsed from text."""
+
+    # a provider let us down
+    TIMEOUT = "timeout"
+    RATE_LIMIT = "rate_limit"
+    CONNECT_ERROR = "connect_error"
+    DNS_ERROR = "dns_error"
+    SERVER_ERROR = "server_error"
+    AUTH_ERROR = "auth_error"
+    PAYMENT_REQUIRED = "payment_required"
+    BLANK_REPLY = "blank_reply"
+    HTML_REPLY = "html_reply"
+    MALFORMED_REPLY = "malformed_reply"
+    OVERSIZED_REPLY = "oversized_reply"
+    TRUNCATED = "truncated"
+    MODEL_RETIRED = "model_retired"
+    MISCONFIGURED = "misconfigured"
+    CONTEXT_OVERFLOW = "context_overflow"
+    REJECTED = "rejected"
+    # a model was left out of the plan
+    NO_API_KEY = "no_api_key"
+    DISABLED = "disabled"
+    CAPABILITY = "capability"
+    UNKNOWN_MODEL = "unknown_model"
+    # the supervisor chose otherwise than its model said
+    EMPTY_QUERY = "empty_query"
+    LOW_CONFIDENCE = "low_confidence"
+    AGENT_UNAVAILABLE = "agent_unavailable"
+    API_ERROR = "api_error"
+    DEEPSEEK_ERROR = "deepseek_error"
+    MODEL_FALLBACK = "model_fallback"
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How one call is to be answered; `None` leaves the choice to the model's row.
+
+    Raises `ValueError` when a value is out of range and `TypeError` when it is of the wrong kind.
+    """
+
+    temperature: float | None = None
+    """0 to 2."""
+    max_tokens: int | None = None
+    """Bound on the output, reasoning included; at least 1."""
+    tools: list[dict[str, Any]] | None = None
+    """In OpenAI's shape."""
+    tool_choice: str | dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
+    """In OpenAI's shape: `{"type": "json_object"}` or `{"type": "json_schema", ...}`."""
+    thinking: bool | Literal["low", "high", "max"] | None = None
+    """Overrides the row: off, on, or on with an effort."""
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    timeout: float | None = None
+    """Total deadline of the call in seconds, every attempt included; the settings decide when `None`."""
+    extra: dict[str, Any] = {}
+    """Further fields of the provider's own body, sent as they are."""
+
+    def __post_init__(self) -> None:
+        _number("temperature", self.temperature, 0, 2)
+        _number("timeout", self.timeout, 0.001, 86_400)
+        _whole("max_tokens", self.max_tokens, 1)
+        _whole("seed", self.seed, None)
+        for name, kind in _SHAPES.items():
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise TypeError(f"{name} must be {_english(kind)}, not {type(value).__name__}")
+        if isinstance(self.thinking, str) and self.thinking not in {"low", "high", "max"}:
+            raise ValueError(f"thinking must be true, false, 'low', 'high' or 'max', not {self.thinking!r}")
+
+
+_SHAPES: dict[str, tuple[type, ...]] = {
+    "tools": (list,),
+    "tool_choice": (str, dict),
+    "response_format": (dict,),
+    "thinking": (bool, str),
+    "stop": (str, list),
+    "extra": (dict,),
+}
+
+
+def _english(kinds: tuple[type, ...]) -> str:
+    return " or ".join(kind.__name__ for kind in kinds)
+
+
+def _number(name: str, value: Any, least: float, most: float) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not (math.isfinite(value) and least <= value <= most):
+        raise ValueError(f"{name} must be between {least} and {most}, not {value}")
+
+
+def _whole(name: str, value: Any, least: int | None) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be a whole number, not {type(value).__name__}")
+    if least is not None and value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True):
+    """Who pays and where it is counted."""
+
+    agent: str
+    user: str | None = None
+    session: str | None = None
+    parent: str | None = None
+    tags: dict[str, str] = {}
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything needed to make, and repeat, one call.
+
+    `messages` is a JSON array of OpenAI-shaped messages as bytes: a provider's prompt cache needs the
+    prefix byte for byte, so it is encoded once and never reordered.
+    """
+
+    id: str
+    messages: bytes
+    options: Options
+    scope: Scope
+    model: str | None = None
+    """The registry name the caller pinned; `None` lets the agent's tier decide."""
+    has_images: bool = False
+
+
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `models.toml`: what may be called under one of our names."""
+
+    name: str
+    provider: str
+    upstream: str
+    """What the provider calls it on the wire."""
+    kind: Literal["chat", "embedding"] = "chat"
+    context_window: int
+    """Tokens, input and output together."""
+    max_output: int
+    default_output: int
+    """What `max_tokens` becomes where a bound is needed and the caller gave none."""
+    capabilities: frozenset[str] = frozenset()
+    """Of: json, json_schema, tools, vision, thinking."""
+    params: dict[str, Any] = {}
+    """Fields of the provider's body that this name stands for; the caller's options win over them."""
+    thinking: dict[str, dict[str, Any]] = {}
+    """Fields of the body for each value of `Options.thinking`: off, on, low, high, max."""
+    drops: tuple[str, ...] = ()
+    """Tuning this model does not take; left away, and the attempt says so."""
+    renames: dict[str, str] = {}
+    """Our field to theirs."""
+    dimensions: int | None = None
+    recommended_for: tuple[str, ...] = ()
+    stand_in: bool = False
+    """A keyless stand-in: it proves the pipe and is not asked to judge."""
+    retires_on: date | None = None
+    successor: str | None = None
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """One band of one dated price row: dollars per million tokens."""
+
+    id: str
+    """`model@valid-from`, with `/band` where the row has bands; kept with every cost."""
+    input: Decimal
+    output: Decimal
+    cached_input: Decimal | None = None
+    """`None`: cached input is billed like any other."""
+    cache_write: Decimal | None = None
+    """`None`: writing the cache costs nothing beyond the input itself."""
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens of one attempt; `None` means not reported, which is not 0.
+
+    `input_tokens` includes `cached_input_tokens` and `cache_write_tokens`; `output_tokens` includes
+    `reasoning_tokens`.
+    """
+
+    input_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    source: Literal["reported", "counted", "estimated"] = "reported"
+
+    @property
+    def total_tokens(self) -> int | None:
+        """Input and output together; `None` when either is unknown."""
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
+        return self.input_tokens + self.output_tokens
+
+
+class LeftOut(msgspec.Struct, frozen=True):
+    """A model that the plan does not try, and why."""
+
+    model: str
+    reason: Reason
+    why: str
+    ahead: bool = False
+    """It stood before every model that can be called: somebody else is first for this reason."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """The models to try, in order, and the reason in words; the same inputs give the same plan."""
+
+    models: tuple[Model, ...]
+    """Never empty."""
+    why: str
+    left_out: tuple[LeftOut, ...] = ()
+    notices: tuple[str, ...] = ()
+    """What the caller should hear: an unknown agent, a retired model, a name that ends soon."""
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What one attempt brought home, in our words."""
+
+    content: str
+    finish_reason: str
+    upstream_model: str
+    """What the provider called itself."""
+    usage: Usage
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    reasoning: str | None = None
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One try at one model: one row per try, with its own id."""
+
+    id: str
+    model: str
+    provider: str
+    started_at: int
+    """Microseconds UTC."""
+    seconds: float
+    outcome: str
+    """`ok`, or a `Reason`."""
+    status: int | None = None
+    """The provider's HTTP status, where one came."""
+    error: str | None = None
+    upstream_model: str | None = None
+    usage: Usage | None = None
+    cost_nano: int | None = None
+    """`None`: the price is not known; a failed attempt that used nothing costs 0."""
+    price_id: str | None = None
+    dropped: tuple[str, ...] = ()
+    """Options this model does not take, left away."""
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """Dollars, or `None` when the price is not known."""
+        return None if self.cost_nano is None else self.cost_nano * NANO
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer, who gave it, and every attempt it took."""
+
+    content: str
+    finish_reason: str
+    agent: str
+    model: str
+    """The registry name of the model that answered."""
+    provider: str
+    usage: Usage
+    attempts: tuple[Attempt, ...]
+    trace_id: str
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    reasoning: str | None = None
+    fallback_reason: Reason | None = None
+    """Why the first choice did not answer; `None` when it did."""
+    notices: tuple[str, ...] = ()
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """Dollars over all attempts; `None` as soon as one of them has no known price."""
+        costs = [attempt.cost_nano for attempt in self.attempts]
+        return None if None in costs else sum(c for c in costs if c is not None) * NANO
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """This answer as the assistant message to append to the conversation."""
+        message: dict[str, Any] = {"role": "assistant", "content": self.content}
+        if self.reasoning:
+            message["reasoning_content"] = self.reasoning
+        if self.tool_calls:
+            message["tool_calls"] = list(self.tool_calls)
+        return message

@@ -1,0 +1,215 @@
+"""The composition root: the only file that names concrete classes."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+from turnout import current, registry
+from turnout.attempt import Attempts
+from turnout.client import Engine
+from turnout.clock import Clock
+from turnout.fallback import Fallback
+from turnout.providers import local
+from turnout.providers.base import Timeouts
+from turnout.providers.deepseek import DeepSeekCodec
+from turnout.providers.openai import OpenAICodec
+from turnout.providers.scripted import ScriptedTransport
+from turnout.routing.by_agent import ByAgent
+from turnout.routing.pinned import Pinned
+from turnout.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+    from types import TracebackType
+
+    from turnout.client import Messages
+    from turnout.providers.base import Codec, Transport
+    from turnout.types import Model, Options, Reply
+
+CODECS: dict[str, Codec] = {"openai": OpenAICodec(), "deepseek": DeepSeekCodec()}
+
+
+class LLMClient(Engine):
+    """LLM calls by agent name, or by model.
+
+    Settings come from the environment, `.env` and `turnout.toml` unless given. `transports` replaces those of
+    the URL schemes it names (`https`, `http`, `local`, `scripted`). Close it, or use it as a context manager.
+    Raises `ConfigError` when the settings or a registry row cannot be used.
+    """
+
+    def __init__(
+        self, settings: Settings | None = None, *, transports: Mapping[str, Transport] | None = None
+    ) -> None:
+        self.settings = settings or load_settings()
+        clock = Clock()
+        rows = registry.load(self.settings)
+        self._transports = _transports(self.settings) | dict(transports or {})
+        timeouts = Timeouts(
+            connect=self.settings.connect_timeout,
+            first_byte=self.settings.first_token_timeout,
+            idle=self.settings.idle_timeout,
+            total=self.settings.timeout,
+        )
+        attempts = Attempts(rows, CODECS, self._transports, clock)
+        super().__init__(
+            rows,
+            Fallback(attempts.make, timeouts, clock),
+            (ByAgent(), Pinned()),
+            _stand_ins(self.settings, rows),
+            clock,
+        )
+        self._sync: SyncClient | None = None
+
+    @property
+    def sync(self) -> SyncClient:
+        """The blocking twin, over the same engine."""
+        if self._sync is None:
+            self._sync = SyncClient(self)
+        return self._sync
+
+    async def close(self) -> None:
+        """Give back connections and end the local model's process."""
+        for transport in self._transports.values():
+            await transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class SyncClient:
+    """`LLMClient`'s verbs for code without an event loop; they run on one background thread's loop."""
+
+    def __init__(self, client: LLMClient) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def call_with_fallback(
+        self, agent: str, messages: Messages, options: Options | None = None, **keywords: Any
+    ) -> Reply:
+        """As `LLMClient.call_with_fallback`."""
+        return self._wait(self._client.call_with_fallback(agent, messages, options, **keywords))
+
+    def call(self, model: str, messages: Messages, options: Options | None = None, **keywords: Any) -> Reply:
+        """As `LLMClient.call`."""
+        return self._wait(self._client.call(model, messages, options, **keywords))
+
+    def close(self) -> None:
+        """Close the client and end the thread."""
+        with self._lock:
+            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        if loop is None or thread is None:
+            asyncio.run(self._client.close())
+            return
+        asyncio.run_coroutine_threadsafe(self._client.close(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _wait(self, work: Coroutine[Any, Any, Reply]) -> Reply:
+        future = asyncio.run_coroutine_threadsafe(work, self._running())
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # Ctrl-C while waiting ends the call too
+            raise
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._loop.run_forever, name="turnout-sync", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+
+def _transports(settings: Settings) -> dict[str, Transport]:
+    http = _http()
+    return {
+        "http": http,
+        "https": http,
+        "local": local.LocalTransport(http, settings.model_file),
+        "scripted": ScriptedTransport(),
+    }
+
+
+def _http() -> Transport:
+    # aiohttp costs 150 ms to import: not before the first client is made.
+    from turnout.providers.aiohttp_transport import AiohttpTransport  # noqa: PLC0415
+
+    return AiohttpTransport()
+
+
+def _stand_ins(settings: Settings, rows: registry.Registry) -> tuple[str, ...]:
+    """The keyless model behind every plan: in dev mode, which is also on while no provider can be called."""
+    stand_in_providers = {model.provider for model in rows.models.values() if model.stand_in}
+    keyless = not any(row.callable for name, row in rows.endpoints.items() if name not in stand_in_providers)
+    if not (keyless if settings.dev_mode is None else settings.dev_mode):
+        return ()
+    return ("smollm2-135m" if local.available(settings.model_file) is None else "scripted",)
+
+
+def wire() -> LLMClient:
+    """The process-wide client, closed at exit."""
+    client = LLMClient()
+    atexit.register(client.sync.close)
+    return client
+
+
+class CurrentClient:
+    """`turnout.llm_client`: the process-wide `LLMClient`, wired when first used."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(current.runtime(), name)
+
+    def __repr__(self) -> str:
+        return "<turnout.llm_client>"
+
+
+class CurrentModels(Mapping[str, "Model"]):
+    """`turnout.MODEL_REGISTRY`: every model row by name, read when first used."""
+
+    def __getitem__(self, name: str) -> Model:
+        return self._rows()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows())
+
+    def __len__(self) -> int:
+        return len(self._rows())
+
+    def _rows(self) -> dict[str, Model]:
+        rows: dict[str, Model] = current.runtime().registry.models
+        return rows
+
+
+def get_model_for_agent(agent: str) -> str:
+    """The name of the model an agent is served by first; an unlisted agent has the default agent's."""
+    name: str = current.runtime().registry.model_for_agent(agent)
+    return name
+
+
+def get_model_config(model: str) -> Model:
+    """A model's row. Raises `ConfigError` with the nearest name when there is none."""
+    row: Model = current.runtime().registry.model(model)
+    return row

@@ -75,7 +75,7 @@ class Attempts:
                 seconds=seconds,
                 outcome=str(error.reason),
                 status=error.status,
-                error=str(error),
+                error=error.message,
                 dropped=dropped,
                 cost_nano=0,
             )

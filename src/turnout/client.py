@@ -66,13 +66,19 @@ class Engine:
         return await self._run(self._accept(agent, None, messages, options, keywords))
 
     async def call(
-        self, model: str, messages: Messages, options: Options | None = None, **keywords: Any
+        self,
+        model: str,
+        messages: Messages,
+        options: Options | None = None,
+        *,
+        agent: str | None = None,
+        **keywords: Any,
     ) -> Reply:
-        """Answer by one model and no other; an unknown name gets the default agent's plan, and the reply says so.
+        """Answer by one model and no other; an unknown name gets the agent's plan, and the reply says so.
 
-        Arguments and errors are those of `call_with_fallback`.
+        `agent` says on whose behalf, the default agent's when `None`. Other arguments and errors are those of
+        `call_with_fallback`.
         """
-        agent = self.registry.agents.default.id
         return await self._run(self._accept(agent, model, messages, options, keywords))
 
     def plan(self, agent: str) -> Plan:
@@ -81,7 +87,7 @@ class Engine:
 
     def _accept(
         self,
-        agent: str,
+        agent: str | None,
         model: str | None,
         messages: Messages,
         options: Options | None,

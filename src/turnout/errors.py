@@ -70,11 +70,14 @@ class TurnoutError(Exception):
         self.retry_after = retry_after
         self.request_id = request_id
 
+    @property
+    def message(self) -> str:
+        """What happened and why, without who."""
+        what = (type(self).__doc__ or "").strip().splitlines()[0].rstrip(".")
+        return f"{what}: {self.detail.rstrip('.')}" if self.detail else what
+
     def __str__(self) -> str:
-        what = (type(self).__doc__ or "").strip().splitlines()[0]
-        where = f"{self.provider}: " if self.provider else ""
-        why = f" {self.detail.rstrip('.')}." if self.detail else ""
-        return f"{where}{what}{why}"
+        return f"{self.provider}: {self.message}" if self.provider else self.message
 
 
 class ConfigError(TurnoutError):
@@ -99,7 +102,7 @@ class AllProvidersFailed(TurnoutError):
     def __str__(self) -> str:
         lines = [super().__str__()]
         lines += [
-            f"  {number}. {attempt.model} ({attempt.provider}) {attempt.outcome}: {attempt.error}"
+            f"  {number}. {attempt.model} ({attempt.provider}): {attempt.error} [{attempt.outcome}]"
             for number, attempt in enumerate(self.attempts, 1)
         ]
         return "\n".join(lines)

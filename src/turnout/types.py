@@ -14,8 +14,13 @@ from typing import Any, Literal
 
 import msgspec
 
-NANO = Decimal("0.000000001")
-"""One nano-dollar, the unit in which money is kept."""
+NANO_PER_DOLLAR = 10**9
+"""Nano-dollars are the unit in which money is kept."""
+
+
+def dollars(nano: int) -> Decimal:
+    """Nano-dollars as dollars, exact."""
+    return Decimal(nano) / NANO_PER_DOLLAR
 
 
 class Secret:
@@ -299,7 +304,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def cost_usd(self) -> Decimal | None:
         """Dollars, or `None` when the price is not known."""
-        return None if self.cost_nano is None else self.cost_nano * NANO
+        return None if self.cost_nano is None else dollars(self.cost_nano)
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -324,7 +329,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     def cost_usd(self) -> Decimal | None:
         """Dollars over all attempts; `None` as soon as one of them has no known price."""
         costs = [attempt.cost_nano for attempt in self.attempts]
-        return None if None in costs else sum(c for c in costs if c is not None) * NANO
+        return None if None in costs else dollars(sum(cost for cost in costs if cost is not None))
 
     @property
     def message(self) -> dict[str, Any]:

@@ -100,9 +100,17 @@ class SyncClient:
         """As `LLMClient.call_with_fallback`."""
         return self._wait(self._client.call_with_fallback(agent, messages, options, **keywords))
 
-    def call(self, model: str, messages: Messages, options: Options | None = None, **keywords: Any) -> Reply:
+    def call(
+        self,
+        model: str,
+        messages: Messages,
+        options: Options | None = None,
+        *,
+        agent: str | None = None,
+        **keywords: Any,
+    ) -> Reply:
         """As `LLMClient.call`."""
-        return self._wait(self._client.call(model, messages, options, **keywords))
+        return self._wait(self._client.call(model, messages, options, agent=agent, **keywords))
 
     def close(self) -> None:
         """Close the client and end the thread."""

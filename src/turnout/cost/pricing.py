@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from turnout import current
 from turnout.errors import InvalidRequest
-from turnout.types import NANO
+from turnout.types import dollars
 
 if TYPE_CHECKING:
     from turnout.types import Price, Usage
@@ -50,4 +50,4 @@ def calculate_cost(model: str, usage: Usage, at: datetime | None = None) -> Deci
     registry = current.runtime().registry
     name = registry.model(model).name
     nano = price_usage(registry.prices.at(name, moment, usage.input_tokens or 0), usage)
-    return None if nano is None else nano * NANO
+    return None if nano is None else dollars(nano)

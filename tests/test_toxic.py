@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from tests.toxic import (
     CACHED_TOKENS,
     FAULTS,

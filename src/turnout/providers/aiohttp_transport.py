@@ -114,7 +114,7 @@ def _as_ours(late: str) -> Iterator[None]:
     except (aiohttp.ClientPayloadError, aiohttp.http_exceptions.ContentEncodingError) as error:
         raise Unreachable("the reply was cut short") from error
     except aiohttp.ClientResponseError as error:
-        raise MalformedReply(f"not HTTP: {error.message}") from error
+        raise MalformedReply(f"not HTTP: {' '.join(error.message.split())}") from error
     except (aiohttp.ClientError, ConnectionError) as error:
         raise Unreachable("the connection broke before a reply came") from error
     except ValueError as error:

@@ -92,7 +92,7 @@ def test_ask_for_people(turnout: Turnout) -> None:
     with ToxicThread("503") as first, ToxicThread() as second:
         env = {"DEEPSEEK_BASE_URL": first.url, "OPENAI_BASE_URL": second.url}
         done = turnout("ask", "--agent", "wizard", "--system", "Be brief.", "hi", "there", **env)
-        messages = second.requests[0].json["messages"]
+        messages = json.loads(second.requests[0].body)["messages"]
     assert messages == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi there"}]
     assert done.returncode == 0
     assert done.stdout.count("\n") == 1

@@ -63,7 +63,7 @@ def test_chat_agents_say_thinking_disabled(turnout: Turnout) -> None:
         assert [body["thinking"] for body in bodies(first)] == [{"type": "disabled"}]
 
 
-LLMOCK_FAULTS = {
+LLMOCK_FAULTS: dict[str, tuple[Fail | Reply | Delay, str]] = {
     "401": (Fail(401, times=None), "auth_error"),
     "402": (Fail(402, times=None), "payment_required"),
     "403": (Fail(403, times=None), "auth_error"),

@@ -25,7 +25,8 @@ def sent(
 ) -> dict[str, Any]:
     """The body for these options, and what was dropped under `dropped`."""
     encoded, dropped = CODEC.encode(call(messages, **options), model)
-    return msgspec.json.decode(encoded) | {"dropped": dropped}
+    body_: dict[str, Any] = msgspec.json.decode(encoded)
+    return body_ | {"dropped": dropped}
 
 
 def test_both_tiers_say_thinking(models: dict[str, Model]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,7 +21,7 @@ async def test_it_says_what_it_is(make_client: MakeClient) -> None:
     """Without a script the reply admits that no model wrote it."""
     async with make_client() as client:
         reply = await client.call("scripted", HI)
-    assert (reply.content, reply.provider, reply.cost_usd) == (SAYS, "scripted", 0)
+    assert (reply.content, reply.provider, reply.cost_usd) == (SAYS, "scripted", Decimal(0))
     assert (reply.usage.input_tokens, reply.usage.output_tokens) == (2, len(SAYS.split()))
 
 

@@ -50,7 +50,7 @@ class Reply:
         except aiohttp.ClientError as error:
             raise Unreachable(str(error)) from error
 
-    async def __aenter__(self) -> Response:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

@@ -8,6 +8,7 @@ import sys
 import zlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -640,7 +641,9 @@ async def test_refused() -> None:
 async def test_by_hand() -> None:
     """Run by hand, the server prints its URL first and answers there."""
     command = [sys.executable, "-m", "tests.toxic", "--default", "404-model"]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parent.parent
+    )
     try:
         assert process.stdout is not None
         url = (await process.stdout.readline()).decode().strip()

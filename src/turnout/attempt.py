@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from turnout.providers.base import Codec, Transport
     from turnout.registry import Registry
     from turnout.registry.endpoints import Endpoint
+    from turnout.routing.health import Keys
     from turnout.types import Call, Model, Secret
 
 
@@ -28,6 +29,8 @@ class Outcome(msgspec.Struct, frozen=True):
     attempt: Attempt
     answer: Answer | None = None
     error: ProviderError | None = None
+    again: bool = False
+    """The same model can be tried at once: another key is free, or its answer is to be repaired."""
 
 
 class Attempts:
@@ -38,11 +41,13 @@ class Attempts:
         registry: Registry,
         codecs: Mapping[str, Codec],
         transports: Mapping[str, Transport],
+        keys: Keys,
         clock: Clock,
     ) -> None:
         self._registry = registry
         self._codecs = codecs
         self._transports = transports
+        self._keys = keys
         self._clock = clock
 
     async def make(self, call: Call, model: Model, timeouts: Timeouts) -> Outcome:
@@ -57,7 +62,7 @@ class Attempts:
         )
         began = self._clock.monotonic()
         endpoint = self._registry.endpoints[model.provider]
-        key = endpoint.keys[0] if endpoint.keys else None
+        key = self._keys.pick(endpoint)
         dropped: tuple[str, ...] = ()
         try:
             codec = self._codecs[endpoint.codec]
@@ -79,7 +84,8 @@ class Attempts:
                 dropped=dropped,
                 cost_nano=0,
             )
-            return Outcome(failed, error=error)
+            self._keys.note(endpoint, key, error)
+            return Outcome(failed, error=error, again=self._keys.another(endpoint, error))
         price = self._registry.prices.at(
             model.name, as_datetime(row.started_at), answer.usage.input_tokens or 0
         )

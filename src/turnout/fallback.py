@@ -122,6 +122,8 @@ class _Walk:
         self.attempts.append(outcome.attempt)
         if outcome.error is not None:
             self._failed[model.name] = (model, outcome.error)
+            if outcome.again:
+                self._queue.insert(0, model)
             if outcome.error.verdict is Verdict.WIDER:
                 self._narrow = max(self._narrow, model.context_window)
 

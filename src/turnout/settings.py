@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,8 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_file: Path | None = None
     """A GGUF file for the local model instead of SmolLM2."""
     disabled_providers: frozenset[str] = frozenset()
-    keys: dict[str, Secret] = {}
-    """By variable name."""
+    keys: dict[str, tuple[Secret, ...]] = {}
+    """By variable name; several in one variable rotate."""
     base_urls: dict[str, str] = {}
     """By provider."""
     tables: dict[str, Any] = {}
@@ -89,7 +90,7 @@ def load_settings(
         home=home,
         file=file,
         disabled_providers=disabled,
-        keys={name: Secret(value.strip()) for name, value in env.items() if _is_key(name, value)},
+        keys=_keys(env),
         base_urls={
             name.removesuffix("_BASE_URL").lower(): value.strip()
             for name, value in env.items()
@@ -117,9 +118,25 @@ def _default_home(env: Mapping[str, str]) -> Path:
     return (Path(data) if data else Path.home() / ".local" / "share") / "turnout"
 
 
-def _is_key(name: str, value: str) -> bool:
-    # `sk-...` is how .env.example and most documentation write "put your key here".
-    return name.endswith("_API_KEY") and bool(value.strip()) and not value.strip().endswith("...")
+def _keys(env: Mapping[str, str]) -> dict[str, tuple[Secret, ...]]:
+    """`<NAME>_API_KEY`: one key, or several with commas or line breaks between; `<NAME>_API_KEY_FILE`: such a file."""
+    keys: dict[str, tuple[Secret, ...]] = {}
+    for variable, text in env.items():
+        name = variable.removesuffix("_FILE")
+        if not name.endswith("_API_KEY") or not text.strip():
+            continue
+        if name != variable:
+            try:
+                text = Path(text).read_text(encoding="utf-8")  # noqa: PLW2901
+            except (OSError, UnicodeDecodeError):
+                raise ConfigError(
+                    f"{variable} names a file that cannot be read",
+                    hint=f"correct the path, or set {name} itself",
+                ) from None
+        # `sk-...` is how .env.example and most documentation write "put your key here".
+        found = tuple(Secret(word) for word in re.split(r"[,\s]+", text) if word and not word.endswith("..."))
+        keys[name] = keys.get(name, ()) + found
+    return {name: found for name, found in keys.items() if found}
 
 
 def _find_file(named: str | None, folder: Path, home: Path) -> Path | None:

@@ -19,6 +19,7 @@ from turnout.providers.deepseek import DeepSeekCodec
 from turnout.providers.openai import OpenAICodec
 from turnout.providers.scripted import ScriptedTransport
 from turnout.routing.by_agent import ByAgent
+from turnout.routing.health import Keys
 from turnout.routing.pinned import Pinned
 from turnout.settings import Settings, load_settings
 
@@ -54,7 +55,7 @@ class LLMClient(Engine):
             idle=self.settings.idle_timeout,
             total=self.settings.timeout,
         )
-        attempts = Attempts(rows, CODECS, self._transports, clock)
+        attempts = Attempts(rows, CODECS, self._transports, Keys(clock), clock)
         super().__init__(
             rows,
             Fallback(attempts.make, timeouts, clock),

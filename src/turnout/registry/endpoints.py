@@ -77,5 +77,5 @@ def _bind(name: str, row: Mapping[str, Any], settings: Settings) -> Endpoint:
         endpoint,
         enabled=endpoint.enabled and name not in settings.disabled_providers,
         needs_key=endpoint.needs_key and parts.hostname not in LOOPBACK,
-        keys=tuple(settings.keys[var] for var in endpoint.key_vars if var in settings.keys),
+        keys=tuple(key for var in endpoint.key_vars for key in settings.keys.get(var, ())),
     )

@@ -1,0 +1,54 @@
+"""This process's memory of its providers, told by `attempt.py`: which keys are benched, and until when."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from turnout.errors import AuthError, ProviderError, RateLimited
+
+if TYPE_CHECKING:
+    from turnout.clock import Clock
+    from turnout.registry.endpoints import Endpoint
+    from turnout.types import Secret
+
+REFUSED = 300.0
+"""Seconds a key rests that was refused, or whose account is empty: until it is tried again."""
+LIMITED = 5.0
+"""Seconds a key rests at its rate limit when the provider does not say how long."""
+LONGEST = 300.0
+"""No Retry-After benches a key for longer, whatever it says."""
+
+
+class Keys:
+    """Rotates the keys of each endpoint and benches those that were refused. Never benches the last one for good."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._turn: dict[str, int] = {}
+        self._until: dict[Secret, float] = {}
+
+    def pick(self, endpoint: Endpoint) -> Secret | None:
+        """The next free key; when all are benched, the one that is free soonest. `None`: there are none."""
+        if not endpoint.keys:
+            return None
+        turn = self._turn[endpoint.name] = self._turn.get(endpoint.name, -1) + 1
+        keys = endpoint.keys[turn % len(endpoint.keys) :] + endpoint.keys[: turn % len(endpoint.keys)]
+        return next(iter(self._free(keys)), None) or min(keys, key=lambda key: self._until.get(key, 0.0))
+
+    def note(self, endpoint: Endpoint, key: Secret | None, error: ProviderError) -> None:
+        """What came of using the key."""
+        if key is None or key not in endpoint.keys:
+            return
+        if isinstance(error, AuthError):
+            self._until[key] = self._clock.monotonic() + REFUSED
+        elif isinstance(error, RateLimited):
+            rest = LIMITED if error.retry_after is None else min(error.retry_after, LONGEST)
+            self._until[key] = self._clock.monotonic() + rest
+
+    def another(self, endpoint: Endpoint, error: ProviderError) -> bool:
+        """The failure was the key's, and another one is free."""
+        return isinstance(error, AuthError | RateLimited) and bool(self._free(endpoint.keys))
+
+    def _free(self, keys: tuple[Secret, ...]) -> list[Secret]:
+        now = self._clock.monotonic()
+        return [key for key in keys if self._until.get(key, 0.0) <= now]

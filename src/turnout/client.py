@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 import msgspec
 
@@ -12,6 +12,7 @@ from turnout.cost.estimate import least_tokens
 from turnout.errors import InvalidRequest
 from turnout.registry.reading import did_you_mean
 from turnout.routing.base import Facts
+from turnout.structured import Reading, Schema
 from turnout.types import Call, Options, Reply, Scope
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ ENDS_SOON = timedelta(days=90)
 """How long before a model's name ends its replies begin to say so."""
 
 Messages = list[dict[str, Any]]
+Value = TypeVar("Value")
 
 
 class _Turn(msgspec.Struct):
@@ -80,6 +82,29 @@ class Engine:
         `call_with_fallback`.
         """
         return await self._run(self._accept(agent, model, messages, options, keywords))
+
+    async def call_json(
+        self,
+        agent: str,
+        messages: Messages,
+        options: Options | None = None,
+        *,
+        schema: type[Value] | dict[str, Any],
+        **keywords: Any,
+    ) -> Value:
+        """Answer as a value of a type, or as JSON valid against a JSON Schema.
+
+        A blank or invalid answer is shown to its model once to be corrected, then the next model is asked. Other
+        arguments and errors are those of `call_with_fallback`; `AllProvidersFailed` when nobody's answer fits.
+        """
+        wanted = Schema(schema)
+        keywords = {"response_format": {"type": "json_object"}, **keywords}
+        call = self._accept(agent, None, messages, options, keywords)
+        brief = msgspec.json.encode([{"role": "system", "content": wanted.brief}])
+        call = msgspec.structs.replace(call, messages=brief[:-1] + b"," + call.messages.lstrip()[1:])
+        reading = Reading(self._fallback.attempt, wanted)
+        await self._fallback.run(call, self._plan(call), reading.make)
+        return cast("Value", reading.value)
 
     def plan(self, agent: str) -> Plan:
         """The models that would answer for an agent now. Raises `MissingKey` or `ConfigError` when none can."""

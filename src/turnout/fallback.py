@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from turnout.providers.base import Timeouts
     from turnout.types import Call, Plan
 
+    TryOnce = Callable[[Call, Model, Timeouts], Awaitable[Outcome]]
+
 ROUNDS = 3
 """The plan once, then twice more its best retryable candidate."""
 FIRST_SHARE = 0.6
@@ -40,20 +42,22 @@ class Served(msgspec.Struct, frozen=True):
 class Fallback:
     """Runs plans. `attempt` makes one try; `timeouts` are the deadlines of each, within the call's own."""
 
-    def __init__(
-        self, attempt: Callable[[Call, Model, Timeouts], Awaitable[Outcome]], timeouts: Timeouts, clock: Clock
-    ) -> None:
-        self._attempt = attempt
+    def __init__(self, attempt: TryOnce, timeouts: Timeouts, clock: Clock) -> None:
+        self.attempt = attempt
         self._timeouts = timeouts
         self._clock = clock
 
-    async def run(self, call: Call, plan: Plan) -> Served:
-        """Raises the provider's own error when no model can help, else `AllProvidersFailed` with every attempt."""
+    async def run(self, call: Call, plan: Plan, attempt: TryOnce | None = None) -> Served:
+        """`attempt` replaces the usual one for this call.
+
+        Raises the provider's own error when no model can help, else `AllProvidersFailed` with every attempt.
+        """
         deadline = self._clock.monotonic() + (call.options.timeout or self._timeouts.total)
+        attempt = attempt or self.attempt
         walk = _Walk(plan)
         for rounds in range(ROUNDS):
             while (model := walk.next()) is not None:
-                outcome = await self._attempt(call, model, self._share(deadline, others=walk.others))
+                outcome = await attempt(call, model, self._share(deadline, others=walk.others))
                 walk.note(model, outcome)
                 if outcome.answer is not None:
                     return Served(model, outcome.answer, tuple(walk.attempts), walk.first_error)

@@ -6,7 +6,7 @@ import asyncio
 import atexit
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from turnout import current, registry
 from turnout.attempt import Attempts
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from turnout.client import Messages
     from turnout.providers.base import Codec, Transport
     from turnout.types import Model, Options, Reply
+
+Value = TypeVar("Value")
 
 CODECS: dict[str, Codec] = {"openai": OpenAICodec(), "deepseek": DeepSeekCodec()}
 
@@ -113,6 +115,18 @@ class SyncClient:
         """As `LLMClient.call`."""
         return self._wait(self._client.call(model, messages, options, agent=agent, **keywords))
 
+    def call_json(
+        self,
+        agent: str,
+        messages: Messages,
+        options: Options | None = None,
+        *,
+        schema: type[Value] | dict[str, Any],
+        **keywords: Any,
+    ) -> Value:
+        """As `LLMClient.call_json`."""
+        return self._wait(self._client.call_json(agent, messages, options, schema=schema, **keywords))
+
     def close(self) -> None:
         """Close the client and end the thread."""
         with self._lock:
@@ -133,7 +147,7 @@ class SyncClient:
     ) -> None:
         self.close()
 
-    def _wait(self, work: Coroutine[Any, Any, Reply]) -> Reply:
+    def _wait(self, work: Coroutine[Any, Any, Value]) -> Value:
         future = asyncio.run_coroutine_threadsafe(work, self._running())
         try:
             return future.result()

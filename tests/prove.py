@@ -27,8 +27,11 @@ def import_milliseconds() -> float:
     """`python -X importtime`: cumulative time of `import turnout`, best of 5."""
     times = []
     for _ in range(5):
-        done = subprocess.run(  # noqa: S603
-            [sys.executable, "-X", "importtime", "-c", "import turnout"], check=True, capture_output=True, text=True
+        done = subprocess.run(
+            [sys.executable, "-X", "importtime", "-c", "import turnout"],
+            check=True,
+            capture_output=True,
+            text=True,
         )
         times.append(int(done.stderr.splitlines()[-1].split("|")[1]) / 1_000)
     return min(times)
@@ -50,7 +53,10 @@ def main() -> int:
         ("turnout demo --once, environment ready, s", demo_seconds(), 20.0),
     ]
     lines = [f"make prove, {datetime.now(UTC):%Y-%m-%d}, Python {sys.version.split()[0]}"]
-    lines += [f"{'holds' if got < limit else 'FAILS'}  {what}: {got:.1f} (< {limit:g})" for what, got, limit in claims]
+    lines += [
+        f"{'holds' if got < limit else 'FAILS'}  {what}: {got:.1f} (< {limit:g})"
+        for what, got, limit in claims
+    ]
     EVIDENCE.mkdir(exist_ok=True)
     (EVIDENCE / "prove.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

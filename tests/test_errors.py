@@ -80,7 +80,17 @@ def test_a_leaf_has_a_verdict_and_a_reason(kind: type[ProviderError]) -> None:
     assert isinstance(kind.verdict, Verdict)
     assert isinstance(kind.reason, Reason)
     assert [other for other in LEAVES if other.reason is kind.reason] == [kind]
-    assert "reason" in vars(kind)
+
+
+def test_no_reason_is_given_twice() -> None:
+    """Only `BadReply`, which is raised as one of its kinds, shares a reason: with what cannot be read."""
+    shared = {
+        kind.__name__
+        for kind in PROVIDER
+        for other in PROVIDER
+        if kind.reason is other.reason and kind is not other
+    }
+    assert shared == {"BadReply", "MalformedReply"}
 
 
 def test_the_number_of_leaves() -> None:

@@ -121,9 +121,9 @@ def test_each_holiday_of_2026(tmp_path: Path, day: str) -> None:
         '[prices.bands.peak]\nschedule = "deepseek-peak"\ninput = "3"\noutput = "4"\n'
     )
     prices = table(tmp_path, toml)
-    noon = utc(f"2026-{day}T02:00:00")
-    assert noon.isoweekday() <= 5
-    ids = [price.id for hour in range(24) if (price := prices.at("gpt-4o", noon.replace(hour=hour)))]
+    morning = utc(f"2026-{day}T02:00:00")
+    assert morning.isoweekday() <= 5
+    ids = [price.id for hour in range(24) if (price := prices.at("gpt-4o", morning.replace(hour=hour)))]
     # the last eight hours of the day in UTC are the next day's in Beijing, before its peak begins
     assert ids == ["gpt-4o@2025-01-01T00:00Z"] * 24
 

@@ -297,3 +297,31 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
 def test_the_name_of_no_file(tmp_path: Path) -> None:
     """Errors name turnout.toml also where none was read."""
     assert Settings(home=tmp_path).file_name == "turnout.toml"
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({"OPENAI_BASE_URL": "http://me:canary@host/v1"}, "OPENAI_BASE_URL has a user in it"),
+    ],
+)
+def test_an_address_with_a_user_in_it(tmp_path: Path, environ: dict[str, str], says: str) -> None:
+    """A base URL with a password in it is refused, and the password is not quoted."""
+    with pytest.raises(ConfigError, match=says) as caught:
+        load_settings(environ=environ, folder=tmp_path)
+    assert "canary" not in str(caught.value) + caught.value.hint
+
+
+def test_a_dotenv_that_is_no_text(tmp_path: Path) -> None:
+    """A .env that is not UTF-8 is an error that names the file."""
+    (tmp_path / ".env").write_bytes(b"A=\xff\xfe")
+    with pytest.raises(ConfigError, match=r"\.env cannot be read"):
+        load_settings(environ={}, folder=tmp_path)
+
+
+def test_a_dotenv_is_taken_as_written(tmp_path: Path) -> None:
+    """`${NAME}` in .env is not expanded, and an empty variable is as good as none."""
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=sk-${HOME}\nENABLE_DEEPSEEK=\n")
+    settings = load_settings(environ={}, folder=tmp_path)
+    assert settings.keys["OPENAI_API_KEY"][0].reveal() == "sk-${HOME}"
+    assert settings.disabled_providers == frozenset()

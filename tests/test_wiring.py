@@ -108,3 +108,11 @@ async def test_one_client_many_calls_at_once(make_client: MakeClient) -> None:
 def test_usage_is_public() -> None:
     """`turnout.Usage` is the struct replies carry."""
     assert Usage is turnout.Usage
+
+
+def test_an_endpoint_with_an_unknown_codec(make_client: MakeClient, tmp_path: Path) -> None:
+    """A codec nobody wrote is a ConfigError with the nearest name, before any call."""
+    (tmp_path / "turnout.toml").write_text('[endpoints.deepseek]\ncodec = "deepsek"\n')
+    with pytest.raises(errors.ConfigError, match="no codec 'deepsek'") as caught:
+        make_client()
+    assert "deepseek" in caught.value.hint

@@ -73,7 +73,7 @@ class TurnoutError(Exception):
     @property
     def message(self) -> str:
         """What happened and why, without who."""
-        what = (type(self).__doc__ or "").strip().splitlines()[0].rstrip(".")
+        what = (type(self).__doc__ or type(self).__name__).strip().partition("\n")[0].rstrip(".")
         return f"{what}: {self.detail.rstrip('.')}" if self.detail else what
 
     def __str__(self) -> str:

@@ -80,7 +80,7 @@ def load_settings(
             take(name, _PARSERS[name](value, f"{file}: {name}"), str(file))
     for name, variables in _VARIABLES.items():
         for variable in variables:
-            if variable in env:
+            if env.get(variable, "").strip():
                 take(name, _PARSERS[name](env[variable], variable), f"{sources[variable]} ({variable})")
     for name, value in (flags or {}).items():
         if value is not None:
@@ -91,11 +91,7 @@ def load_settings(
         file=file,
         disabled_providers=disabled,
         keys=_keys(env),
-        base_urls={
-            name.removesuffix("_BASE_URL").lower(): value.strip()
-            for name, value in env.items()
-            if name.endswith("_BASE_URL") and value.strip()
-        },
+        base_urls=_base_urls(env),
         tables={name: table for name, table in document.items() if name in TABLES},
         origins=origins,
         **values,
@@ -105,12 +101,32 @@ def load_settings(
 def _environment(environ: Mapping[str, str], dotenv: Path) -> tuple[dict[str, str], dict[str, str]]:
     env, sources = {}, {}
     if dotenv.is_file():
-        for name, value in dotenv_values(dotenv).items():
+        for name, value in _dotenv(dotenv).items():
             if value is not None:
                 env[name], sources[name] = value, ".env"
     for name, value in environ.items():
         env[name], sources[name] = value, "environment"
     return env, sources
+
+
+def _dotenv(file: Path) -> dict[str, str | None]:
+    try:
+        return dotenv_values(file, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{file} cannot be read: {error}", hint="save it as UTF-8 text, NAME=value a line"
+        ) from None
+
+
+def _base_urls(env: Mapping[str, str]) -> dict[str, str]:
+    urls = {}
+    for variable, url in env.items():
+        if variable.endswith("_BASE_URL") and url.strip():
+            if "@" in url.partition("://")[2].partition("/")[0]:
+                name = variable.removesuffix("_BASE_URL")
+                raise ConfigError(f"{variable} has a user in it", hint=f"put the key in {name}_API_KEY")
+            urls[variable.removesuffix("_BASE_URL").lower()] = url.strip()
+    return urls
 
 
 def _default_home(env: Mapping[str, str]) -> Path:

@@ -118,6 +118,9 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if value is not None and not isinstance(value, kind):
                 raise TypeError(f"{name} must be {_english(kind)}, not {type(value).__name__}")
+        extra: object = self.extra
+        if not isinstance(extra, dict):
+            raise TypeError(f"extra must be dict, not {type(extra).__name__}")
         if isinstance(self.thinking, str) and self.thinking not in {"low", "high", "max"}:
             raise ValueError(f"thinking must be true, false, 'low', 'high' or 'max', not {self.thinking!r}")
 
@@ -128,7 +131,6 @@ _SHAPES: dict[str, tuple[type, ...]] = {
     "response_format": (dict,),
     "thinking": (bool, str),
     "stop": (str, list),
-    "extra": (dict,),
 }
 
 

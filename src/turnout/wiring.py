@@ -12,12 +12,14 @@ from turnout import current, registry
 from turnout.attempt import Attempts
 from turnout.client import Engine
 from turnout.clock import Clock
+from turnout.errors import ConfigError
 from turnout.fallback import Fallback
 from turnout.providers import local
 from turnout.providers.base import Timeouts
 from turnout.providers.deepseek import DeepSeekCodec
 from turnout.providers.openai import OpenAICodec
 from turnout.providers.scripted import ScriptedTransport
+from turnout.registry.reading import did_you_mean
 from turnout.routing.by_agent import ByAgent
 from turnout.routing.health import Keys
 from turnout.routing.pinned import Pinned
@@ -50,6 +52,7 @@ class LLMClient(Engine):
         self.settings = settings or load_settings()
         clock = Clock()
         rows = registry.load(self.settings)
+        _check_codecs(rows)
         self._transports = _transports(self.settings) | dict(transports or {})
         timeouts = Timeouts(
             connect=self.settings.connect_timeout,
@@ -164,6 +167,14 @@ class SyncClient:
                 )
                 self._thread.start()
             return self._loop
+
+
+def _check_codecs(rows: registry.Registry) -> None:
+    for name, row in rows.endpoints.items():
+        if row.codec not in CODECS:
+            raise ConfigError(
+                f"[endpoints.{name}]: no codec {row.codec!r}", hint=did_you_mean(row.codec, CODECS)
+            )
 
 
 def _transports(settings: Settings) -> dict[str, Transport]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,17 +13,14 @@ from hypothesis import strategies as st
 from llmock.scenarios import Fail, Reply, ToolCall
 from llmock.testing import LLMockServer
 
-from turnout import errors, registry
-from turnout.attempt import Attempts
-from turnout.clock import Clock
-from turnout.providers.aiohttp_transport import AiohttpTransport
+from turnout import errors, wiring
 from turnout.providers.anthropic import AnthropicCodec
-from turnout.providers.base import Timeouts
-from turnout.settings import load_settings
 from turnout.types import Call, Model, Options, Scope, Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.conftest import MakeClient
 
 CODEC = AnthropicCodec()
 PNG = "iVBORw0KGgo="
@@ -37,6 +35,7 @@ ROW = Model(
     thinking={
         "off": {"thinking": {"type": "disabled"}},
         "on": {"thinking": {"type": "adaptive"}},
+        "high": {"thinking": {"type": "adaptive"}, "output_config": {"effort": "xhigh"}},
         "low": {"thinking": {"type": "enabled", "budget_tokens": 1_024}},
     },
 )
@@ -365,6 +364,12 @@ def test_thinking(
     assert told == dropped
 
 
+def test_effort_goes_with_thinking() -> None:
+    """Effort is the row's field too, and leaves with the thinking that gives way: Anthropic refuses it alone."""
+    assert sent(thinking="high")[0]["output_config"] == {"effort": "xhigh"}
+    assert "output_config" not in sent(thinking="high", tools=[TOOL], tool_choice="required")[0]
+
+
 @pytest.mark.parametrize(
     ("thinking", "signature", "expected", "dropped"),
     [
@@ -515,7 +520,7 @@ def test_results_share_a_turn(history: list[dict[str, Any]]) -> None:
     turns = sent(*history)[0]["messages"]
     assert all(turn["content"] for turn in turns)
     of_results = [turn["content"][0]["type"] == "tool_result" for turn in turns]
-    assert not any(a and b for a, b in zip(of_results, of_results[1:], strict=False))
+    assert not any(a and b for a, b in pairwise(of_results))
 
 
 # The reply.
@@ -745,32 +750,26 @@ checked = 2026-10-31
 """
 
 
-async def test_journey(tmp_path: Path) -> None:
+async def test_journey(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Over a real socket: a tool call comes back, its result is understood, the price is known, a 529 is a fault."""
+    monkeypatch.setitem(wiring.CODECS, "anthropic", CODEC)
     with LLMockServer() as server:
         (tmp_path / "turnout.toml").write_text(TURNOUT_TOML.format(url=server.base_url("anthropic")))
-        environ = {"TURNOUT_HOME": str(tmp_path), "CLAUDE_API_KEY": "sk-ant-canary"}
-        rows = registry.load(load_settings(environ=environ, folder=tmp_path))
-        transport = AiohttpTransport()
-        attempts = Attempts(rows, {"anthropic": CODEC}, {"http": transport}, Clock())
         question = {"role": "user", "content": "Weather in Ulm?"}
-        server.state.scenarios.add(Reply(tool_calls=(ToolCall("weather", {"city": "Ulm"}),)))
-        asked = await attempts.make(call(question, tools=[TOOL]), rows.models["haiku"], Timeouts())
-        assert asked.answer is not None
-        tool = asked.answer.tool_calls[0]
-        assert json.loads(tool["function"]["arguments"]) == {"city": "Ulm"}
-        server.state.scenarios.add(Reply(text="It rains."))
-        turn = {"role": "assistant", "content": asked.answer.content, "tool_calls": [tool]}
-        result = {"role": "tool", "tool_call_id": tool["id"], "content": "rain"}
-        told = await attempts.make(
-            call(question, turn, result, tools=[TOOL]), rows.models["haiku"], Timeouts()
-        )
-        assert told.answer is not None
-        assert (told.answer.content, told.answer.finish_reason) == ("It rains.", "stop")
-        assert told.attempt.cost_nano
-        server.state.scenarios.add(Fail(529))
-        failed = await attempts.make(call(question), rows.models["haiku"], Timeouts())
-        assert isinstance(failed.error, errors.ServerFault)
-        await transport.close()
+        async with make_client(CLAUDE_API_KEY="sk-ant-canary") as client:
+            server.state.scenarios.add(Reply(tool_calls=(ToolCall("weather", {"city": "Ulm"}),)))
+            asked = await client.call("haiku", [question], tools=[TOOL])
+            tool = asked.tool_calls[0]
+            assert json.loads(tool["function"]["arguments"]) == {"city": "Ulm"}
+            server.state.scenarios.add(Reply(text="It rains."))
+            result = {"role": "tool", "tool_call_id": tool["id"], "content": "rain"}
+            told = await client.call("haiku", [question, asked.message, result], tools=[TOOL], seed=1)
+            assert (told.content, told.finish_reason, told.model) == ("It rains.", "stop", "haiku")
+            assert told.cost_usd
+            assert told.attempts[0].dropped == ("seed",)
+            server.state.scenarios.add(Fail(529, times=None))
+            with pytest.raises(errors.AllProvidersFailed) as failed:
+                await client.call("haiku", [question])
+            assert {row.outcome for row in failed.value.attempts} == {"server_error"}
         seen = [record.body for record in server.state.journal.records()]
     assert seen[1]["messages"][2]["content"][0]["tool_use_id"] == tool["id"]

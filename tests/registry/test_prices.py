@@ -282,9 +282,32 @@ def test_a_users_holiday_replaces_ours(tmp_path: Path) -> None:
         ),
         (
             ROW + '[prices.bands.peak]\ninput = "1"\noutput = "1"',
-            "row 1: band 'peak' has no schedule",
-            "known are: deepseek-peak, deepseek-peak-daily",
+            "missing required field `schedule`",
+            "correct that field",
         ),
+        (
+            ROW
+            + '[prices.bands.peak]\nschedule = "deepseek-peak"\ninput = "1"\noutput = "1"\ncached_imput = "1"',
+            "unknown field `cached_imput`",
+            "correct that field",
+        ),
+        (
+            ROW + '[prices.long_context]\ninput = "1"\noutput = "1"',
+            "missing required field `above`",
+            "correct",
+        ),
+        ("prices = [5]", "row 1 must be a table, not int", "write fields below"),
+        (
+            SCHEDULE.replace("= 0", "= 30") + 'hours = [["09:00", "12:00"]]',
+            "utc_offset is hours",
+            "write utc_offset",
+        ),
+        (
+            SCHEDULE.replace("[1]", "[9]") + 'hours = [["09:00", "12:00"]]',
+            "weekdays are 1",
+            "write utc_offset",
+        ),
+        (SCHEDULE + 'hours = [["09:00Z", "12:00"]]', "hours must be pairs of HH:MM", "write hours"),
         (
             ROW + '[prices.bands.peak]\nschedule = "deepseek-peak"\ninput = "-2"\noutput = "1"',
             "row 1: -2 is not a price",
@@ -350,3 +373,12 @@ def test_the_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         registry.load(Settings(home=tmp_path, file=file, tables=tables))
     assert f"{file}, [[prices]] row 1: -1 is not a price" in str(caught.value)
+
+
+def test_a_label_is_in_utc(tmp_path: Path) -> None:
+    """A row dated in another zone is labelled with its moment in UTC."""
+    prices = table(tmp_path, ROW.replace("T00:00:00Z", "T00:00:00+08:00").replace("from = ", "from = "))
+    assert (prices.rows("gpt-4o")[-1].since.utcoffset() or timedelta()).total_seconds() == 8 * 3600
+    found = prices.at("gpt-4o", datetime(2026, 11, 25, tzinfo=UTC))
+    assert found is not None
+    assert found.id.endswith("T16:00Z")

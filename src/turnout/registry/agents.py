@@ -58,9 +58,9 @@ def load(settings: Settings, models: Mapping[str, Model]) -> Agents:
     ours, file = shipped("agents.toml"), settings.file_name
     theirs = settings.tables.get("agents", {})
     rows = overlay(ours["agents"], theirs, table="agents", file=file)
-    if any(row.get("default") for row in theirs.values()):
+    if any(row.get("default") is True for row in theirs.values()):
         for agent_id, row in rows.items():
-            row["default"] = bool(theirs.get(agent_id, {}).get("default"))
+            row["default"] = theirs.get(agent_id, {}).get("default", False)
     tiers = _tiers(ours["tiers"] | settings.tables.get("tiers", {}), models)
     by_id = {
         agent_id: check({"id": agent_id, "name": agent_id, **row}, Agent, where=f"[agents.{agent_id}]")

@@ -67,8 +67,8 @@ def _bind(name: str, row: Mapping[str, Any], settings: Settings) -> Endpoint:
         endpoint = msgspec.structs.replace(
             endpoint, base_url=url if urlsplit(url).path else url + endpoint.path
         )
-    parts = urlsplit(endpoint.base_url)
-    if parts.scheme not in SCHEMES or (parts.scheme.startswith("http") and not parts.hostname):
+    host = _host(endpoint.base_url)
+    if host is None:
         raise ConfigError(
             f"[endpoints.{name}] base_url {endpoint.base_url!r} is not an address",
             hint=f"write it like https://api.example.com/v1, in the row or in {name.upper()}_BASE_URL",
@@ -76,6 +76,18 @@ def _bind(name: str, row: Mapping[str, Any], settings: Settings) -> Endpoint:
     return msgspec.structs.replace(
         endpoint,
         enabled=endpoint.enabled and name not in settings.disabled_providers,
-        needs_key=endpoint.needs_key and parts.hostname not in LOOPBACK,
+        needs_key=endpoint.needs_key and host not in LOOPBACK,
         keys=tuple(key for var in endpoint.key_vars for key in settings.keys.get(var, ())),
     )
+
+
+def _host(url: str) -> str | None:
+    """The host, empty for a scheme of ours that needs none; `None` when this is no address."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in SCHEMES or (parts.scheme.startswith("http") and not parts.hostname):
+        return None
+    return parts.hostname or ""

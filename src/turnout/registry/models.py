@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from turnout.registry.endpoints import Endpoint
     from turnout.settings import Settings
 
+CAPABILITIES = frozenset({"json", "json_schema", "tools", "vision", "thinking"})
+
 
 def load(settings: Settings, endpoints: Mapping[str, Endpoint]) -> dict[str, Model]:
     """All models by name. Raises `ConfigError`."""
@@ -41,6 +43,11 @@ def _bind(model: Model, models: Mapping[str, Model], endpoints: Mapping[str, End
         raise ConfigError(
             f"{where}: context_window must be positive and default_output between 0 and max_output",
             hint=f"now: {model.context_window}, {model.default_output}, {model.max_output}",
+        )
+    strange = sorted(model.capabilities - CAPABILITIES)
+    if strange:
+        raise ConfigError(
+            f"{where}: no capability {strange[0]!r}", hint=did_you_mean(strange[0], CAPABILITIES)
         )
     seen = {model.name}
     heir = model.successor

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from turnout.settings import Settings
     from turnout.types import Model
+
+_HOURS = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 
 
 class Calendar(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,15 +45,25 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         return tuple((time.fromisoformat(start), time.fromisoformat(end)) for start, end in self.hours)
 
 
-class Rates(msgspec.Struct, frozen=True, kw_only=True):
+class Rates(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Dollars per million tokens; text in TOML, so that no binary fraction gets in."""
 
     input: Decimal
     output: Decimal
     cached_input: Decimal | None = None
     cache_write: Decimal | None = None
-    schedule: str | None = None
-    above: int | None = None
+
+
+class Band(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rates that hold in the hours of a schedule."""
+
+    schedule: str
+
+
+class LongContext(Rates, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rates that hold for a whole request with more input than this."""
+
+    above: int
 
 
 class PriceRow(msgspec.Struct, frozen=True, kw_only=True, rename={"since": "from"}):
@@ -62,10 +75,9 @@ class PriceRow(msgspec.Struct, frozen=True, kw_only=True, rename={"since": "from
     output: Decimal
     cached_input: Decimal | None = None
     cache_write: Decimal | None = None
-    bands: dict[str, Rates] = {}
-    """Each with the `schedule` in which it holds; the row itself holds at all other times."""
-    long_context: Rates | None = None
-    """Holds for the whole request when its input is `above` so many tokens."""
+    bands: dict[str, Band] = {}
+    """The row itself holds at all other times."""
+    long_context: LongContext | None = None
     source: str
     checked: date
 
@@ -97,11 +109,11 @@ class PriceTable:
         if index < 0:
             return None
         row = rows[index]
-        label = f"{model}@{row.since:%Y-%m-%dT%H:%MZ}"
-        if row.long_context is not None and input_tokens > (row.long_context.above or 0):
+        label = f"{model}@{row.since.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
+        if row.long_context is not None and input_tokens > row.long_context.above:
             return _price(f"{label}/long", row.long_context)
         for name, band in row.bands.items():
-            if band.schedule is not None and self._within(band.schedule, moment):
+            if self._within(band.schedule, moment):
                 return _price(f"{label}/{name}", band)
         return _price(label, row)
 
@@ -155,11 +167,14 @@ def _check_schedule(name: str, schedule: Schedule, calendars: Mapping[str, Calen
             f"[schedules.{name}]: no calendar {schedule.calendar!r}",
             hint=did_you_mean(schedule.calendar, calendars),
         )
-    try:
-        right = all(start < end for start, end in schedule.spans())
-    except ValueError:
-        right = False
-    if not right:
+    if not (-12 <= schedule.utc_offset <= 14 and schedule.weekdays <= set(range(1, 8))):
+        raise ConfigError(
+            f"[schedules.{name}]: utc_offset is hours from -12 to 14, weekdays are 1 (Monday) to 7",
+            hint="write utc_offset = 8 and weekdays = [1, 2, 3, 4, 5]",
+        )
+    if not all(_HOURS.fullmatch(clock) for pair in schedule.hours for clock in pair) or not all(
+        start < end for start, end in schedule.spans()
+    ):
         raise ConfigError(
             f"[schedules.{name}]: hours must be pairs of HH:MM, the earlier first",
             hint='write hours = [["09:00", "12:00"]]',
@@ -178,7 +193,7 @@ def _row(
     for name, band in price.bands.items():
         if band.schedule not in schedules:
             raise ConfigError(
-                f"{where}: band {name!r} has no schedule", hint=did_you_mean(str(band.schedule), schedules)
+                f"{where}: band {name!r} has no schedule", hint=did_you_mean(band.schedule, schedules)
             )
     rates: list[PriceRow | Rates] = [
         price,

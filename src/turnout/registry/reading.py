@@ -40,6 +40,10 @@ def overlay(ours: Mapping[str, Any], theirs: Mapping[str, Any], *, table: str, f
 
 def check(row: Mapping[str, Any], kind: type[Row], *, where: str) -> Row:
     """One row as its type. Raises `ConfigError` that names the row and, for a misspelt field, the right one."""
+    if not isinstance(row, dict):
+        raise ConfigError(
+            f"{where} must be a table, not {type(row).__name__}", hint="write fields below its name"
+        )
     known = [field.encode_name for field in msgspec.structs.fields(kind)]
     for field in row:
         if field not in known:

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 def sift(call: Call, facts: Facts, names: Iterable[str], why: str, notices: tuple[str, ...] = ()) -> Plan:
     """A plan of those that can serve the call, in order, with the stand-ins behind them.
 
-    Raises `MissingKey` when keys are all that is missing, else `ConfigError`.
+    Raises `MissingKey` when nobody is left and a key is missing, else `ConfigError`.
     """
     models: dict[str, Model] = {}
-    left_out: list[LeftOut] = []
+    left_out: dict[str, LeftOut] = {}
     said = list(notices)
     for name in (*names, *facts.stand_ins):
         model, notice = heir(facts.registry, name, facts.today)
@@ -32,12 +32,14 @@ def sift(call: Call, facts: Facts, names: Iterable[str], why: str, notices: tupl
             said.append(notice)
         obstacle = _obstacle(call, facts, model)
         if obstacle is not None:
-            left_out.append(msgspec.structs.replace(obstacle, ahead=not models))
+            left_out.setdefault(model.name, msgspec.structs.replace(obstacle, ahead=not models))
         else:
             models.setdefault(model.name, model)
     if not models:
-        raise _nobody(left_out)
-    return Plan(models=tuple(models.values()), why=why, left_out=tuple(left_out), notices=tuple(said))
+        raise _nobody(list(left_out.values()))
+    return Plan(
+        models=tuple(models.values()), why=why, left_out=tuple(left_out.values()), notices=tuple(said)
+    )
 
 
 def heir(registry: Registry, name: str, today: date) -> tuple[Model, str]:

@@ -190,3 +190,14 @@ async def test_headers_query_and_auth_of_an_endpoint_row(make_client: MakeClient
     assert seen.path == "/v1/chat/completions?api-version=2026-10-21"
     assert (seen.headers["api-key"], seen.headers["x-extra"]) == ("sk-azure", "1")
     assert "authorization" not in seen.headers
+
+
+async def test_a_key_that_cannot_be_sent(make_client: MakeClient) -> None:
+    """A key with a character no header can hold fails over and is not quoted."""
+    async with Toxic() as first, Toxic() as second:
+        env = {"DEEPSEEK_BASE_URL": first.url, "OPENAI_BASE_URL": second.url}
+        async with make_client(DEEPSEEK_API_KEY="sk-canary\x00", **env) as client:
+            reply = await client.call_with_fallback("dojo", HI)
+        assert first.requests == []
+    assert (reply.provider, reply.fallback_reason) == ("openai", Reason.MISCONFIGURED)
+    assert "canary" not in str(reply.attempts)

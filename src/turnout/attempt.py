@@ -8,7 +8,7 @@ import msgspec
 
 from turnout.clock import as_datetime
 from turnout.cost.pricing import price_usage
-from turnout.errors import MissingKey, ProviderError
+from turnout.errors import EndpointMisconfigured, MissingKey, ProviderError
 from turnout.providers.base import Request, Timeouts
 from turnout.types import Answer, Attempt
 
@@ -114,7 +114,13 @@ class Attempts:
 
     async def _exchange(self, codec: Codec, model: Model, request: Request, timeouts: Timeouts) -> Answer:
         transport = self._transports[request.url.partition(":")[0]]
-        async with await transport.send(request, timeouts) as response:
+        try:
+            response = await transport.send(request, timeouts)
+        except ValueError as error:
+            raise EndpointMisconfigured(
+                str(error), hint="look for odd characters in the key and the base URL"
+            ) from None
+        async with response:
             body = await response.read()
         if response.status != 200:
             raise codec.failure(response.status, response.headers, body, model)

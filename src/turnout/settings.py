@@ -7,7 +7,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from dotenv import dotenv_values
@@ -16,7 +16,7 @@ from turnout.errors import ConfigError
 from turnout.types import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 TABLES = frozenset({"models", "endpoints", "agents", "tiers", "prices", "schedules", "calendars"})
 YES, NO = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})
@@ -34,6 +34,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     first_token_timeout: float = 60.0
     """Of a streamed answer; an answer in one piece has no first token to wait for."""
     idle_timeout: float = 60.0
+    transport: Literal["turnout", "aiohttp"] = "turnout"
+    """`aiohttp` (extra `proxy`) goes through the proxies of the environment."""
     dev_mode: bool | None = None
     """The local model stands behind every plan; `None`: only while no provider can be called."""
     model_file: Path | None = None
@@ -213,7 +215,14 @@ def _model_file(value: Any, where: str) -> Path:
     return file
 
 
-_PARSERS = {
+def _transport(value: Any, where: str) -> str:
+    if value not in {"turnout", "aiohttp"}:
+        raise ConfigError(f"{where}: no transport {value!r}", hint='write "turnout" or "aiohttp"')
+    return str(value)
+
+
+_PARSERS: dict[str, Callable[[Any, str], Any]] = {
+    "transport": _transport,
     "timeout": _seconds,
     "connect_timeout": _seconds,
     "first_token_timeout": _seconds,
@@ -223,7 +232,8 @@ _PARSERS = {
     "model_file": _model_file,
 }
 # The last one that is set wins.
-_VARIABLES = {
+_VARIABLES: dict[str, tuple[str, ...]] = {
+    "transport": ("TURNOUT_TRANSPORT",),
     "timeout": ("TURNOUT_TIMEOUT",),
     "connect_timeout": ("TURNOUT_CONNECT_TIMEOUT",),
     "first_token_timeout": ("TURNOUT_FIRST_TOKEN_TIMEOUT",),

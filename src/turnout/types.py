@@ -205,6 +205,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """Tuning this model does not take; left away, and the attempt says so."""
     renames: dict[str, str] = {}
     """Our field to theirs."""
+    replays_reasoning: bool = False
+    """It wants the `reasoning_content` of earlier turns back."""
     dimensions: int | None = None
     recommended_for: tuple[str, ...] = ()
     stand_in: bool = False

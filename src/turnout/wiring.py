@@ -15,10 +15,12 @@ from turnout.clock import Clock
 from turnout.errors import ConfigError
 from turnout.fallback import Fallback
 from turnout.providers import local
+from turnout.providers.anthropic import AnthropicCodec
 from turnout.providers.base import Timeouts
 from turnout.providers.deepseek import DeepSeekCodec
 from turnout.providers.openai import OpenAICodec
 from turnout.providers.scripted import ScriptedTransport
+from turnout.providers.transport import HttpTransport
 from turnout.registry.reading import did_you_mean
 from turnout.routing.by_agent import ByAgent
 from turnout.routing.health import Keys
@@ -35,7 +37,11 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-CODECS: dict[str, Codec] = {"openai": OpenAICodec(), "deepseek": DeepSeekCodec()}
+CODECS: dict[str, Codec] = {
+    "openai": OpenAICodec(),
+    "deepseek": DeepSeekCodec(),
+    "anthropic": AnthropicCodec(),
+}
 
 
 class LLMClient(Engine):
@@ -178,7 +184,7 @@ def _check_codecs(rows: registry.Registry) -> None:
 
 
 def _transports(settings: Settings) -> dict[str, Transport]:
-    http = _http()
+    http = _http(settings)
     return {
         "http": http,
         "https": http,
@@ -187,17 +193,22 @@ def _transports(settings: Settings) -> dict[str, Transport]:
     }
 
 
-def _http() -> Transport:
-    # aiohttp costs 150 ms to import: not before the first client is made.
-    from turnout.providers.aiohttp_transport import AiohttpTransport  # noqa: PLC0415
-
+def _http(settings: Settings) -> Transport:
+    if settings.transport == "turnout":
+        return HttpTransport()
+    try:
+        from turnout.providers.aiohttp_transport import AiohttpTransport  # noqa: PLC0415 - extra `proxy`
+    except ImportError:
+        raise ConfigError(
+            'transport = "aiohttp" needs aiohttp', hint='pip install "turnout[proxy]"'
+        ) from None
     return AiohttpTransport()
 
 
 def _stand_ins(settings: Settings, rows: registry.Registry) -> tuple[str, ...]:
-    """The keyless model behind every plan: in dev mode, which is also on while no provider can be called."""
-    stand_in_providers = {model.provider for model in rows.models.values() if model.stand_in}
-    keyless = not any(row.callable for name, row in rows.endpoints.items() if name not in stand_in_providers)
+    """The keyless model behind every plan: in dev mode, which is also on while no tier has a model to call."""
+    named = {name for tier in rows.agents.tiers.values() for name in tier}
+    keyless = not any(rows.endpoints[rows.models[name].provider].callable for name in named)
     if not (keyless if settings.dev_mode is None else settings.dev_mode):
         return ()
     return ("smollm2-135m" if local.available(settings.model_file) is None else "scripted",)

@@ -112,11 +112,15 @@ TOXIC_FAULTS = {
 }
 
 
+@pytest.mark.parametrize("transport", ["turnout", "aiohttp"])
 @pytest.mark.parametrize("fault", TOXIC_FAULTS)
-def test_second_answers_for_toxic_faults(turnout: Turnout, second: LLMockServer, fault: str) -> None:
-    """Broken bodies and connections fail over at once; the first server is asked exactly once."""
+def test_second_answers_for_toxic_faults(
+    turnout: Turnout, second: LLMockServer, fault: str, transport: str
+) -> None:
+    """Broken bodies and connections fail over at once on either transport; the first server is asked once."""
     with ToxicThread(fault) as first:
-        done = turnout(*ASK, DEEPSEEK_BASE_URL=first.url, OPENAI_BASE_URL=second.base_url())
+        env = {"DEEPSEEK_BASE_URL": first.url, "OPENAI_BASE_URL": second.base_url()}
+        done = turnout(*ASK, TURNOUT_TRANSPORT=transport, **env)
         reply = answered(done)
         assert len(first.requests) == 1
     assert (reply["provider"], reply["fallback_reason"]) == ("openai", TOXIC_FAULTS[fault])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llmock.scenarios import Fail, Reply, ToolCall
 from llmock.testing import LLMockServer
 
-from turnout import errors, wiring
+from turnout import errors
 from turnout.providers.anthropic import AnthropicCodec
 from turnout.types import Call, Model, Options, Scope, Usage
 
@@ -724,7 +724,7 @@ def test_failures(status: int, reply: bytes, kind: type[errors.ProviderError]) -
 TURNOUT_TOML = """
 [endpoints.claude]
 title = "llmock's Anthropic"
-base_url = "{url}/v1"
+base_url = "{url}"
 codec = "anthropic"
 key_vars = ["CLAUDE_API_KEY"]
 auth_header = "x-api-key"
@@ -750,9 +750,8 @@ checked = 2026-10-31
 """
 
 
-async def test_journey(make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_journey(make_client: MakeClient, tmp_path: Path) -> None:
     """Over a real socket: a tool call comes back, its result is understood, the price is known, a 529 is a fault."""
-    monkeypatch.setitem(wiring.CODECS, "anthropic", CODEC)
     with LLMockServer() as server:
         (tmp_path / "turnout.toml").write_text(TURNOUT_TOML.format(url=server.base_url("anthropic")))
         question = {"role": "user", "content": "Weather in Ulm?"}

@@ -105,7 +105,7 @@ def test_successors_may_follow_one_another(tmp_path: Path) -> None:
     [
         ("deepseek-caht", "did you mean 'deepseek-chat'?"),
         ("gpt-4o-mimi", "did you mean 'gpt-4o-mini'?"),
-        ("xyzzy", "known are: deepseek-chat, deepseek-reasoner,"),
+        ("xyzzy", "known are: claude-haiku-5-5, deepseek-chat,"),
     ],
 )
 def test_an_unknown_name_gets_the_nearest(tmp_path: Path, name: str, hint: str) -> None:

@@ -35,6 +35,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str]
     method: str = "POST"
 
+    def __repr__(self) -> str:
+        return f"<{self.method} {self.url}, {len(self.body)} bytes>"  # its headers hold a key
+
 
 class Response(Protocol):
     """A reply whose head has come. Leaving it (`async with`) early closes the provider's connection."""
@@ -62,7 +65,12 @@ class Transport(Protocol):
     """Carries bytes to a provider and back. It follows no redirect and retries nothing that was answered."""
 
     async def send(self, request: Request, timeouts: Timeouts) -> Response:
-        """Send and wait for the head. Raises `ProviderTimeout`, `Unreachable` or `NameNotResolved`."""
+        """Send and wait for the head.
+
+        Raises `ProviderTimeout`, `Unreachable`, `NameNotResolved`, `MalformedReply` for a head that is not HTTP,
+        `EndpointMisconfigured` for a certificate that does not hold, and `ValueError` before anything is sent for a
+        line break in a header or the URL.
+        """
         ...
 
     async def close(self) -> None:

@@ -27,10 +27,6 @@ class DeepSeekCodec(OpenAICodec):
             return fields | {"thinking": _OFF}, (*dropped, "thinking")
         return fields, dropped
 
-    def messages(self, call: Call, fields: dict[str, Any]) -> bytes:
-        """The caller's bytes: `reasoning_content` belongs here and is replayed."""
-        return call.messages
-
     def usage(self, report: Mapping[str, Any] | None) -> Usage:
         """As OpenAI's, with the cache hits under DeepSeek's own name first."""
         usage = super().usage(report)

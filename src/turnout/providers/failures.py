@@ -121,7 +121,7 @@ def _read(body: bytes) -> tuple[Mapping[str, Any], str]:
     """The error object and its text, from whichever of the common shapes this is."""
     try:
         document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}, "" if is_page(body) else _excerpt(body.decode("utf-8", "replace"))
     error = document.get("error", document) if isinstance(document, dict) else document
     if isinstance(error, dict):

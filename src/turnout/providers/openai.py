@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from turnout.errors import BlankReply, HtmlReply, MalformedReply, ServerFault
+from turnout.errors import BlankReply, MalformedReply, ServerFault
 from turnout.providers import failures
+from turnout.providers.json_body import read
 from turnout.types import Answer, Usage
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class OpenAICodec:
     def encode(self, call: Call, model: Model) -> tuple[bytes, tuple[str, ...]]:
         """The request body, and the options this model does not take."""
         fields, dropped = self.fields(call, model)
-        messages = self.messages(call, fields)
+        messages = self.messages(call, model)
         body = {"model": model.upstream, "messages": msgspec.Raw(messages), **fields}
         return msgspec.json.encode(body), dropped
 
@@ -83,9 +83,9 @@ class OpenAICodec:
                 fields[model.renames.get(name, name)] = value
         return fields | options.extra, tuple(dropped)
 
-    def messages(self, call: Call, fields: dict[str, Any]) -> bytes:
-        """The messages as this vendor takes them: the caller's bytes, unless they hold another vendor's field."""
-        if b'"reasoning_content"' not in call.messages:
+    def messages(self, call: Call, model: Model) -> bytes:
+        """The caller's bytes, unless they hold reasoning this model does not want back (OpenAI answers 400)."""
+        if model.replays_reasoning or b'"reasoning_content"' not in call.messages:
             return call.messages
         history = msgspec.json.decode(call.messages)
         return msgspec.json.encode(
@@ -94,7 +94,7 @@ class OpenAICodec:
 
     def decode(self, body: bytes, model: Model) -> Answer:
         """A 200's body as an answer."""
-        completion = _read(body)
+        completion = read(body, _completion)
         if completion.error:
             raise failures.in_band(completion.error, model)
         if not completion.choices:
@@ -121,8 +121,8 @@ class OpenAICodec:
     def usage(self, report: Mapping[str, Any] | None) -> Usage:
         """The tokens as reported; a count that cannot be one is `None`, which is not 0."""
         report = report or {}
-        prompt = report.get("prompt_tokens_details") or {}
-        output = report.get("completion_tokens_details") or {}
+        prompt = _details(report.get("prompt_tokens_details"))
+        output = _details(report.get("completion_tokens_details"))
         return Usage(
             input_tokens=count(report.get("prompt_tokens")),
             cached_input_tokens=count(prompt.get("cached_tokens")),
@@ -149,21 +149,8 @@ def _given(options: Options) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _read(body: bytes) -> Completion:
-    text = body.strip()
-    if not text:
-        raise BlankReply("its body is empty")
-    if failures.is_page(text):
-        raise HtmlReply("a 200 with a page in it", hint="check the endpoint's base URL")
-    try:
-        return _completion.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        wrong = str(error)
-    try:
-        # NaN is no JSON, yet a usage of NaN (seen from proxies) is no reason to pay twice.
-        return msgspec.convert(json.loads(text), Completion)
-    except (ValueError, RecursionError):
-        raise MalformedReply(wrong) from None
+def _details(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def count(value: Any) -> int | None:

@@ -61,7 +61,8 @@ def load(settings: Settings) -> dict[str, Endpoint]:
 
 def _bind(name: str, row: Mapping[str, Any], settings: Settings) -> Endpoint:
     endpoint = check({"name": name, **row}, Endpoint, where=f"[endpoints.{name}]")
-    url = settings.base_urls.get(name)
+    variable = name.replace("-", "_").upper()
+    url = settings.base_urls.get(variable.lower())
     if url is not None:
         url = url.rstrip("/")
         endpoint = msgspec.structs.replace(
@@ -71,7 +72,7 @@ def _bind(name: str, row: Mapping[str, Any], settings: Settings) -> Endpoint:
     if host is None:
         raise ConfigError(
             f"[endpoints.{name}] base_url {endpoint.base_url!r} is not an address",
-            hint=f"write it like https://api.example.com/v1, in the row or in {name.upper()}_BASE_URL",
+            hint=f"write it like https://api.example.com/v1, in the row or in {variable}_BASE_URL",
         )
     return msgspec.structs.replace(
         endpoint,

@@ -1,0 +1,1 @@
+"""What the code costs, measured side by side in one run."""

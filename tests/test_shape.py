@@ -40,7 +40,7 @@ def test_figures() -> None:
 
 
 def test_no_catch_all_handler() -> None:
-    """Nothing in src catches Exception, BaseException or everything, except to clean up and raise again."""
+    """Nothing catches Exception or more, but to clean up and raise again, or where hooks run somebody else's code."""
     broad = []
     for file, tree in trees(SRC).items():
         for node in ast.walk(tree):
@@ -49,7 +49,7 @@ def test_no_catch_all_handler() -> None:
                 raises = any(isinstance(inner, ast.Raise) and inner.exc is None for inner in ast.walk(node))
                 if name in {"everything", "Exception", "BaseException"} and not raises:
                     broad.append(f"{file.name}:{node.lineno}")
-    assert broad == []
+    assert [place.partition(":")[0] for place in broad] == ["hooks.py"]
 
 
 def test_no_drawer_of_odds_and_ends() -> None:

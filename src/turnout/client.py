@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from turnout.clock import Clock
     from turnout.fallback import Fallback, Served
+    from turnout.hooks import Hooks
     from turnout.registry import Registry
     from turnout.routing.base import Strategy
     from turnout.types import Model, Plan, Reason
@@ -49,8 +50,10 @@ class Engine:
         strategies: tuple[Strategy, Strategy],
         stand_ins: tuple[str, ...],
         clock: Clock,
+        hooks: Hooks,
     ) -> None:
         self.registry = registry
+        self._hooks = hooks
         self._fallback = fallback
         self._by_agent, self._pinned = strategies
         self._stand_ins = stand_ins
@@ -102,6 +105,7 @@ class Engine:
         call = self._accept(agent, None, messages, options, keywords)
         brief = msgspec.json.encode([{"role": "system", "content": wanted.brief}])
         call = msgspec.structs.replace(call, messages=brief[:-1] + b"," + call.messages.lstrip()[1:])
+        call = await self._hooks.before(call)
         reading = Reading(self._fallback.attempt, wanted)
         await self._fallback.run(call, self._plan(call), reading.make)
         return cast("Value", reading.value)
@@ -158,11 +162,12 @@ class Engine:
         strategy = self._by_agent if call.model is None else self._pinned
         return strategy.plan(call, facts)
 
-    async def _run(self, call: Call) -> Reply:
+    async def _run(self, asked: Call) -> Reply:
+        call = await self._hooks.before(asked)
         plan = self._plan(call)
         served = await self._fallback.run(call, plan)
         model, answer = served.model, served.answer
-        return Reply(
+        reply = Reply(
             content=answer.content,
             finish_reason=answer.finish_reason,
             agent=self.registry.agents.get(call.scope.agent).id,
@@ -176,6 +181,7 @@ class Engine:
             fallback_reason=_why_not_first(plan, served),
             notices=plan.notices + self._ends_soon(model),
         )
+        return await self._hooks.after(call, reply)
 
     def _ends_soon(self, model: Model) -> tuple[str, ...]:
         if model.retires_on is None or model.retires_on - self._clock.today().date() > ENDS_SOON:

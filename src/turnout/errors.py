@@ -3,6 +3,7 @@
 TurnoutError
 ├── ConfigError                 settings, a TOML row, a file: exit code 3
 ├── InvalidRequest              the caller's messages or options (also a ValueError): exit code 2
+├── HookFailed                  a hook of the application broke and is not declared to fail open
 ├── BudgetExceeded              a limit says no: exit code 5
 ├── BudgetUnavailable           the store that keeps the budget is away
 ├── AllProvidersFailed          every model of the plan was tried: exit code 6
@@ -86,6 +87,10 @@ class ConfigError(TurnoutError):
 
 class InvalidRequest(TurnoutError, ValueError):
     """The request cannot be sent."""
+
+
+class HookFailed(TurnoutError):
+    """A hook failed, so the call was not made or its answer not given."""
 
 
 class BudgetExceeded(TurnoutError):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from turnout import logs
 from turnout.errors import AllProvidersFailed, ProviderError, ProviderTimeout, Verdict
 from turnout.types import Answer, Attempt, Model
 
@@ -59,6 +61,7 @@ class Fallback:
             while (model := walk.next()) is not None:
                 outcome = await attempt(call, model, self._share(deadline, others=walk.others))
                 walk.note(model, outcome)
+                _log(call, outcome.attempt)
                 if outcome.answer is not None:
                     return Served(model, outcome.answer, tuple(walk.attempts), walk.first_error)
                 if outcome.error is not None and outcome.error.verdict is Verdict.STOP:
@@ -91,6 +94,22 @@ class Fallback:
             return False
         await asyncio.sleep(pause)
         return True
+
+
+def _log(call: Call, attempt: Attempt) -> None:
+    answered = attempt.outcome == "ok"
+    logs.event(
+        logging.INFO if answered else logging.WARNING,
+        "attempt answered" if answered else "attempt failed",
+        call.id,
+        agent=call.scope.agent,
+        model=attempt.model,
+        provider=attempt.provider,
+        outcome=attempt.outcome,
+        status=attempt.status,
+        seconds=round(attempt.seconds, 3),
+        cost_nano=attempt.cost_nano,
+    )
 
 
 class _Walk:

@@ -36,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout: float = 60.0
     transport: Literal["turnout", "aiohttp"] = "turnout"
     """`aiohttp` (extra `proxy`) goes through the proxies of the environment."""
+    strategy: str = "by_agent"
+    """Who orders the models of an agent's call: ours, or one of the entry point `turnout.strategies`."""
     dev_mode: bool | None = None
     """The local model stands behind every plan; `None`: only while no provider can be called."""
     model_file: Path | None = None
@@ -223,6 +225,7 @@ def _transport(value: Any, where: str) -> str:
 
 _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "transport": _transport,
+    "strategy": lambda value, _: str(value),
     "timeout": _seconds,
     "connect_timeout": _seconds,
     "first_token_timeout": _seconds,
@@ -234,6 +237,7 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
 # The last one that is set wins.
 _VARIABLES: dict[str, tuple[str, ...]] = {
     "transport": ("TURNOUT_TRANSPORT",),
+    "strategy": ("TURNOUT_STRATEGY",),
     "timeout": ("TURNOUT_TIMEOUT",),
     "connect_timeout": ("TURNOUT_CONNECT_TIMEOUT",),
     "first_token_timeout": ("TURNOUT_FIRST_TOKEN_TIMEOUT",),

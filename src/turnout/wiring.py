@@ -8,12 +8,13 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from turnout import current, registry
+from turnout import current, plugins, registry
 from turnout.attempt import Attempts
 from turnout.client import Engine
 from turnout.clock import Clock
 from turnout.errors import ConfigError
 from turnout.fallback import Fallback
+from turnout.hooks import Hook, Hooks
 from turnout.providers import local
 from turnout.providers.anthropic import AnthropicCodec
 from turnout.providers.base import Timeouts
@@ -28,16 +29,17 @@ from turnout.routing.pinned import Pinned
 from turnout.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Coroutine, Iterator, Sequence
     from types import TracebackType
 
     from turnout.client import Messages
     from turnout.providers.base import Codec, Transport
+    from turnout.routing.base import Strategy
     from turnout.types import Model, Options, Reply
 
 Value = TypeVar("Value")
 
-CODECS: dict[str, Codec] = {
+SHIPPED_CODECS: dict[str, Codec] = {
     "openai": OpenAICodec(),
     "deepseek": DeepSeekCodec(),
     "anthropic": AnthropicCodec(),
@@ -48,17 +50,22 @@ class LLMClient(Engine):
     """LLM calls by agent name, or by model.
 
     Settings come from the environment, `.env` and `turnout.toml` unless given. `transports` replaces those of
-    the URL schemes it names (`https`, `http`, `local`, `scripted`). Close it, or use it as a context manager.
-    Raises `ConfigError` when the settings or a registry row cannot be used.
+    the URL schemes it names (`https`, `http`, `local`, `scripted`); `hooks` run around every call. Close it, or
+    use it as a context manager. Raises `ConfigError` when the settings or a registry row cannot be used.
     """
 
     def __init__(
-        self, settings: Settings | None = None, *, transports: Mapping[str, Transport] | None = None
+        self,
+        settings: Settings | None = None,
+        *,
+        transports: Mapping[str, Transport] | None = None,
+        hooks: Sequence[Hook] = (),
     ) -> None:
         self.settings = settings or load_settings()
         clock = Clock()
-        rows = registry.load(self.settings)
-        _check_codecs(rows)
+        rows = registry.load(plugins.with_agents(self.settings))
+        codecs = SHIPPED_CODECS | plugins.codecs()
+        _check_codecs(rows, codecs)
         self._transports = _transports(self.settings) | dict(transports or {})
         timeouts = Timeouts(
             connect=self.settings.connect_timeout,
@@ -66,13 +73,14 @@ class LLMClient(Engine):
             idle=self.settings.idle_timeout,
             total=self.settings.timeout,
         )
-        attempts = Attempts(rows, CODECS, self._transports, Keys(clock), clock)
+        attempts = Attempts(rows, codecs, self._transports, Keys(clock), clock)
         super().__init__(
             rows,
             Fallback(attempts.make, timeouts, clock),
-            (ByAgent(), Pinned()),
+            (_strategy(self.settings), Pinned()),
             _stand_ins(self.settings, rows),
             clock,
+            Hooks(hooks),
         )
         self._sync: SyncClient | None = None
 
@@ -175,11 +183,11 @@ class SyncClient:
             return self._loop
 
 
-def _check_codecs(rows: registry.Registry) -> None:
+def _check_codecs(rows: registry.Registry, codecs: Mapping[str, Codec]) -> None:
     for name, row in rows.endpoints.items():
-        if row.codec not in CODECS:
+        if row.codec not in codecs:
             raise ConfigError(
-                f"[endpoints.{name}]: no codec {row.codec!r}", hint=did_you_mean(row.codec, CODECS)
+                f"[endpoints.{name}]: no codec {row.codec!r}", hint=did_you_mean(row.codec, codecs)
             )
 
 
@@ -203,6 +211,16 @@ def _http(settings: Settings) -> Transport:
             'transport = "aiohttp" needs aiohttp', hint='pip install "turnout[proxy]"'
         ) from None
     return AiohttpTransport()
+
+
+def _strategy(settings: Settings) -> Strategy:
+    strategies: dict[str, Strategy] = {"by_agent": ByAgent(), **plugins.strategies()}
+    if settings.strategy not in strategies:
+        raise ConfigError(
+            f"strategy: there is none named {settings.strategy!r}",
+            hint=did_you_mean(settings.strategy, strategies),
+        )
+    return strategies[settings.strategy]
 
 
 def _stand_ins(settings: Settings, rows: registry.Registry) -> tuple[str, ...]:

@@ -1,17 +1,19 @@
 """`turnout`: finds the command, turns errors into one message and an exit code.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 ok, 1 failure, 2 usage, 3 config, 4 auth,
-5 budget, 6 all providers failed, 130 interrupted.
+5 budget, 6 all providers failed, 7 degraded (`doctor --strict`), 130 interrupted.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
 import click
 
+from turnout import logs
 from turnout.errors import (
     AllProvidersFailed,
     AuthError,
@@ -28,6 +30,8 @@ COMMANDS = {
     "route": "Say which agent a query belongs to, and why.",
     "agents": "List the agents and the models behind each.",
     "models": "List the models, their prices now and when a name ends.",
+    "config": "Show the settings and where each came from, or check them.",
+    "doctor": "Check this installation: a line per check, and the fix where one is due.",
 }
 EXIT_CODES: tuple[tuple[type[TurnoutError], int], ...] = (
     (InvalidRequest, 2),
@@ -95,6 +99,8 @@ def main() -> None:
 
 def run(args: list[str]) -> int:
     """Run one command line; the exit code."""
+    if (form := os.environ.get("TURNOUT_LOG")) in {"json", "text"}:
+        logs.to_stderr(form)
     try:
         result: Any = cli.main(args=args, prog_name="turnout", standalone_mode=False)
     except click.exceptions.Abort:

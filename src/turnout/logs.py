@@ -1,0 +1,54 @@
+"""Structured logs on the standard library's logger `turnout`: an event's name and its facts, the trace id first.
+
+Nothing is printed unless the application configures logging; `turnout.logs.JsonLines` is a formatter for it, and
+`TURNOUT_LOG=json` (or `text`) does it for the command line. Texts, messages and keys are never facts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+LOGGER = logging.getLogger("turnout")
+
+
+def event(level: int, name: str, trace_id: str, **facts: Any) -> None:
+    """Log one event; costs a comparison while the level is off."""
+    if LOGGER.isEnabledFor(level):
+        LOGGER.log(level, "%s", name, extra={"trace_id": trace_id, "facts": facts})
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line: time, level, event, trace_id, then the event's facts."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, tz=UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "trace_id": getattr(record, "trace_id", None),
+            **getattr(record, "facts", {}),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+class Text(logging.Formatter):
+    """The same for people: event, facts as name=value, trace id."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        facts = " ".join(f"{name}={value}" for name, value in getattr(record, "facts", {}).items())
+        return f"{record.levelname.lower()}: {record.getMessage()} {facts} trace_id={getattr(record, 'trace_id', None)}"
+
+
+def to_stderr(form: str) -> None:
+    """Send the events to stderr, as `json` or `text`."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines() if form == "json" else Text())
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)

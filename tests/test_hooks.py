@@ -1,0 +1,139 @@
+"""Hooks of the application: change, refuse, look; and what their own failure does."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from turnout import errors, logs
+from turnout.providers.scripted import ScriptedTransport
+from turnout.settings import load_settings
+from turnout.wiring import LLMClient
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from turnout.types import Call, Reply
+
+HI = [{"role": "user", "content": "hi"}]
+
+
+class Watch:
+    """A hook that notes its name and leaves things as they are."""
+
+    fail_open = False
+
+    def __init__(self, name: str, seen: list[str]) -> None:
+        self.name, self.seen = name, seen
+
+    def before_call(self, call: Call) -> None:
+        """Note it."""
+        self.seen.append(f"before {self.name} {call.scope.agent}")
+
+    async def after_call(self, call: Call, reply: Reply) -> None:
+        """Note it."""
+        self.seen.append(f"after {self.name} {reply.model}")
+
+
+class Change(Watch):
+    """A hook that puts a call's tokens down and its reply in capitals."""
+
+    async def before_call(self, call: Call) -> Call:  # type: ignore[override]
+        """Fewer tokens."""
+        return msgspec.structs.replace(call, options=msgspec.structs.replace(call.options, max_tokens=3))
+
+    def after_call(self, call: Call, reply: Reply) -> Reply:  # type: ignore[override]
+        """Louder."""
+        return msgspec.structs.replace(reply, content=reply.content.upper())
+
+
+class Refuse(Watch):
+    """A hook that refuses every call."""
+
+    def before_call(self, call: Call) -> None:
+        """No."""
+        raise errors.InvalidRequest("not on a Sunday", request_id=call.id)
+
+
+class Broken(Watch):
+    """A hook with a bug in both verbs."""
+
+    def before_call(self, call: Call) -> None:
+        """Break."""
+        raise KeyError("canary")
+
+    async def after_call(self, call: Call, reply: Reply) -> None:
+        """Break."""
+        raise ZeroDivisionError
+
+
+class Careless(Broken):
+    """The same, declared to be dispensable."""
+
+    fail_open = True
+
+
+@pytest.fixture
+def script() -> ScriptedTransport:
+    """A model that says fine."""
+    return ScriptedTransport({"scripted": ["fine"]})
+
+
+def client_of(tmp_path: Path, script: ScriptedTransport, *hooks: Any) -> LLMClient:
+    """A client with these hooks."""
+    settings = load_settings(environ={"TURNOUT_HOME": str(tmp_path)}, folder=tmp_path)
+    return LLMClient(settings, transports={"scripted": script}, hooks=hooks)
+
+
+async def test_order(tmp_path: Path, script: ScriptedTransport) -> None:
+    """The first hook is the outermost: first before the call, last after it."""
+    seen: list[str] = []
+    async with client_of(tmp_path, script, Watch("a", seen), Watch("b", seen)) as client:
+        await client.call("scripted", HI, agent="librarian")
+    assert seen == ["before a librarian", "before b librarian", "after b scripted", "after a scripted"]
+
+
+async def test_a_hook_may_change_call_and_reply(tmp_path: Path, script: ScriptedTransport) -> None:
+    """What a hook returns is what is sent, and what is given back."""
+    async with client_of(tmp_path, script, Change("c", [])) as client:
+        reply = await client.call("scripted", HI)
+    assert (reply.content, script.seen[0]["max_tokens"]) == ("FINE", 3)
+
+
+async def test_a_hook_may_refuse(tmp_path: Path, script: ScriptedTransport) -> None:
+    """A TurnoutError from a hook reaches the caller, and nobody is asked, by either verb."""
+    async with client_of(tmp_path, script, Refuse("r", [])) as client:
+        with pytest.raises(errors.InvalidRequest, match="not on a Sunday"):
+            await client.call("scripted", HI)
+        with pytest.raises(errors.InvalidRequest, match="not on a Sunday"):
+            await client.call_json("dojo", HI, schema=dict)
+    assert script.seen == []
+
+
+async def test_a_broken_hook_fails_closed(tmp_path: Path, script: ScriptedTransport) -> None:
+    """A hook's own bug stops the call, named and with its cause, unless it is declared to fail open."""
+    async with client_of(tmp_path, script, Broken("b", [])) as client:
+        with pytest.raises(errors.HookFailed, match=r"Broken.before_call: KeyError") as caught:
+            await client.call("scripted", HI)
+    assert isinstance(caught.value.__cause__, KeyError)
+    assert script.seen == []
+
+
+async def test_a_broken_hook_may_fail_open(
+    tmp_path: Path, script: ScriptedTransport, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hook that is declared to fail open is logged with the trace id, and the call goes on."""
+    with caplog.at_level(logging.INFO, logger="turnout"):
+        async with client_of(tmp_path, script, Careless("c", [])) as client:
+            reply = await client.call("scripted", HI)
+    assert reply.content == "fine"
+    lines = [
+        json.loads(logs.JsonLines().format(record)) for record in caplog.records if record.name == "turnout"
+    ]
+    assert [line["event"] for line in lines] == ["hook failed", "attempt answered", "hook failed"]
+    assert {line["trace_id"] for line in lines} == {reply.trace_id}
+    assert "canary" not in str(lines)

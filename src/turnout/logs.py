@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 LOGGER = logging.getLogger("turnout")
+# Without a handler of its own a library's warnings go to stderr by logging's last resort.
+LOGGER.addHandler(logging.NullHandler())
 
 
 def event(level: int, name: str, trace_id: str, **facts: Any) -> None:

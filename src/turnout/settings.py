@@ -159,10 +159,17 @@ def _keys(env: Mapping[str, str]) -> dict[str, tuple[Secret, ...]]:
     return {name: found for name, found in keys.items() if found}
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name too long for the file system
+        return False
+
+
 def _find_file(named: str | None, folder: Path, home: Path) -> Path | None:
     if named:
         file = Path(named)
-        if not file.is_file():
+        if not _is_file(file):
             raise ConfigError(
                 f"TURNOUT_CONFIG names {named}, which is not a file",
                 hint="correct the path, or unset TURNOUT_CONFIG",

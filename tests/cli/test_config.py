@@ -134,7 +134,7 @@ def test_check(turnout: Turnout, tmp_path: Path) -> None:
         ("timeuot = 3", "did you mean 'timeout'?"),
         ('[models.deepseek-chat]\nupstrem = "x"', "did you mean 'upstream'?"),
         ('[endpoints.deepseek]\nbase_url = "ftp://us3r:pa55@h"', "base_url 'ftp://h' is not an address"),
-        ('[endpoints.deepseek]\nbase_url = "http://[us3r"', "cannot be read: Invalid IPv6 URL"),
+        ('[endpoints.deepseek]\ncodec = "opneai"', "no codec 'opneai'"),
     ],
 )
 def test_check_says_what_is_wrong(
@@ -157,16 +157,34 @@ def test_check_of_no_file(turnout: Turnout) -> None:
     assert "nowhere.toml is not a file" in done.stderr
 
 
-def test_a_dotenv_that_is_no_text(turnout: Turnout, tmp_path: Path) -> None:
-    """A .env in another encoding is named, without a byte of it."""
+def test_what_cannot_be_read(turnout: Turnout, tmp_path: Path) -> None:
+    """A .env in another encoding and a path beyond all bounds are errors with a fix, not tracebacks."""
     (tmp_path / ".env").write_bytes(b"DEEPSEEK_API_KEY=\xff\xfe")
     done = turnout("config", "check")
     assert done.returncode == 3
-    assert ".env is not UTF-8" in done.stderr
+    assert ".env cannot be read" in done.stderr
     assert "Traceback" not in done.stderr
+    (tmp_path / ".env").unlink()
+    done = turnout("config", "check", TURNOUT_CONFIG="x" * 5000)
+    assert done.returncode == 3
+    assert "a path or an address cannot be used: [Errno 36] File name too long" in done.stderr
 
 
-@pytest.mark.parametrize(("args", "says"), [(("shwo",), "Did you mean 'show'?"), ((), "config show --origin")])
+def test_a_key_in_a_file(turnout: Turnout, tmp_path: Path) -> None:
+    """A key that comes from a file is as secret as one in a variable, and its origin is that variable."""
+    (tmp_path / "key").write_text(f"{CANARY}\n")
+    env = {"DEEPSEEK_API_KEY_FILE": "key", "DEEPSEEK_BASE_URL": f"https://api.example/{CANARY}"}
+    facts = turnout("config", "show", "--json", **env).stdout
+    origin = named(json.loads(facts)["keys"], "variable")["DEEPSEEK_API_KEY"]["origin"]
+    assert origin == "environment (DEEPSEEK_API_KEY_FILE)"
+    assert "https://api.example/***" in facts
+    (tmp_path / "key").unlink()
+    assert turnout("config", "show", **env).returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("args", "says"), [(("shwo",), "Did you mean 'show'?"), ((), "config show --origin")]
+)
 def test_usage(turnout: Turnout, args: tuple[str, ...], says: str) -> None:
     """A misspelt subcommand is answered with the right one, none at all with examples."""
     done = turnout("config", *args)
@@ -183,12 +201,13 @@ def test_usage(turnout: Turnout, args: tuple[str, ...], says: str) -> None:
         {},
         {"TURNOUT_TIMEOUT": CANARY},
         {"DEEPSEEK_BASE_URL": f"https://{CANARY}@api.example"},
+        {"DEEPSEEK_API_KEY": f"{CANARY},{CANARY}-two", "TURNOUT_TIMEOUT": f"{CANARY}-two"},
         {"DEEPSEEK_BASE_URL": f"https://api.example/{CANARY}/v1"},
         {"DEEPSEEK_BASE_URL": f"ftp://api.example/{CANARY}"},
         {"DEEPSEEK_BASE_URL": f"http://[{CANARY}"},
         {"TURNOUT_CONFIG": f"{CANARY}.toml"},
     ],
-    ids=["sound", "timeout", "user", "path", "scheme", "host", "file"],
+    ids=["sound", "timeout", "user", "two", "path", "scheme", "host", "file"],
 )
 @pytest.mark.parametrize("place", ["environment", ".env"])
 def test_canary(

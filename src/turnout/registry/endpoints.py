@@ -65,9 +65,8 @@ def _bind(name: str, row: Mapping[str, Any], settings: Settings) -> Endpoint:
     url = settings.base_urls.get(variable.lower())
     if url is not None:
         url = url.rstrip("/")
-        endpoint = msgspec.structs.replace(
-            endpoint, base_url=url if urlsplit(url).path else url + endpoint.path
-        )
+        bare = "/" not in url.partition("://")[2]
+        endpoint = msgspec.structs.replace(endpoint, base_url=url + endpoint.path if bare else url)
     host = _host(endpoint.base_url)
     if host is None:
         raise ConfigError(

@@ -89,11 +89,6 @@ def load(environ: Mapping[str, str] | None = None, **flags: Any) -> tuple[Settin
         client = LLMClient(load_settings(flags, environ=environ))
     except ConfigError as error:
         raise ConfigError(blotted(error.detail), hint=blotted(error.hint)) from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            blotted(f"a path or an address cannot be used: {error}"),
-            hint="correct it: TURNOUT_CONFIG, TURNOUT_HOME or a <NAME>_BASE_URL",
-        ) from None
     return client.settings, client.registry
 
 

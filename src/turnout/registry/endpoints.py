@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from turnout.settings import Settings
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-SCHEMES = frozenset({"http", "https", "local", "scripted"})
+SCHEMES = frozenset({"http", "https", "local", "minilm", "scripted"})
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +65,8 @@ def _bind(name: str, row: Mapping[str, Any], settings: Settings) -> Endpoint:
     url = settings.base_urls.get(variable.lower())
     if url is not None:
         url = url.rstrip("/")
-        bare = "/" not in url.partition("://")[2]
+        _, _, rest = url.partition("://")
+        bare = bool(rest) and "/" not in rest
         endpoint = msgspec.structs.replace(endpoint, base_url=url + endpoint.path if bare else url)
     host = _host(endpoint.base_url)
     if host is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 import msgspec
 
 from turnout.cost.estimate import least_tokens
-from turnout.errors import InvalidRequest
+from turnout.errors import ConfigError, InvalidRequest
 from turnout.registry.reading import did_you_mean
 from turnout.routing.base import Facts
 from turnout.structured import Reading, Schema
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from turnout.clock import Clock
+    from turnout.embedding import Embedder, Embeddings
     from turnout.fallback import Fallback, Served
     from turnout.hooks import Hooks
     from turnout.registry import Registry
@@ -58,6 +59,7 @@ class Engine:
         self._by_agent, self._pinned = strategies
         self._stand_ins = stand_ins
         self._clock = clock
+        self.embedder: Embedder | None = None
 
     async def call_with_fallback(
         self, agent: str, messages: Messages, options: Options | None = None, **keywords: Any
@@ -109,6 +111,18 @@ class Engine:
         reading = Reading(self._fallback.attempt, wanted)
         await self._fallback.run(call, self._plan(call), reading.make)
         return cast("Value", reading.value)
+
+    async def embed(
+        self, texts: list[str], *, model: str | None = None, dimensions: int | None = None
+    ) -> Embeddings:
+        """One vector for each text; a model that is named is the one that answers, or nobody.
+
+        Without a model: text-embedding-3-small, or MiniLM on this machine when there is no key for it (extra
+        `semantic`). Raises `InvalidRequest` before anything is sent, `MissingKey`, or the provider's last failure.
+        """
+        if self.embedder is None:
+            raise ConfigError("this engine has no embedder", hint="use turnout.LLMClient")
+        return await self.embedder.embed(texts, model=model, dimensions=dimensions)
 
     def plan(self, agent: str) -> Plan:
         """The models that would answer for an agent now. Raises `MissingKey` or `ConfigError` when none can."""
@@ -178,6 +192,7 @@ class Engine:
             trace_id=call.id,
             tool_calls=answer.tool_calls,
             reasoning=answer.reasoning,
+            reasoning_signature=answer.reasoning_signature,
             fallback_reason=_why_not_first(plan, served),
             notices=plan.notices + self._ends_soon(model),
         )

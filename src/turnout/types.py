@@ -281,6 +281,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage
     tool_calls: tuple[dict[str, Any], ...] = ()
     reasoning: str | None = None
+    reasoning_signature: str | None = None
+    """Anthropic's seal on its reasoning, without which it does not take it back."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -325,6 +327,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     trace_id: str
     tool_calls: tuple[dict[str, Any], ...] = ()
     reasoning: str | None = None
+    reasoning_signature: str | None = None
     fallback_reason: Reason | None = None
     """Why the first choice did not answer; `None` when it did."""
     notices: tuple[str, ...] = ()
@@ -341,6 +344,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         message: dict[str, Any] = {"role": "assistant", "content": self.content}
         if self.reasoning:
             message["reasoning_content"] = self.reasoning
+        if self.reasoning_signature:
+            message["reasoning_signature"] = self.reasoning_signature
         if self.tool_calls:
             message["tool_calls"] = list(self.tool_calls)
         return message

@@ -772,3 +772,32 @@ async def test_journey(make_client: MakeClient, tmp_path: Path) -> None:
             assert {row.outcome for row in failed.value.attempts} == {"server_error"}
         seen = [record.body for record in server.state.journal.records()]
     assert seen[1]["messages"][2]["content"][0]["tool_use_id"] == tool["id"]
+
+
+def test_sealed_thinking_goes_back_as_it_came(models: dict[str, Model]) -> None:
+    """A reply's one thinking block, with its seal, is what the next request replays; several cannot be told apart."""
+    row = models["claude-haiku-5-5"]
+    thought = {"type": "thinking", "thinking": "Ulm is wet.", "signature": "c2VhbA=="}
+    blocks = [thought, {"type": "text", "text": "It rains."}]
+    reply = {
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": blocks,
+        "stop_reason": "end_turn",
+    }
+    answer = CODEC.decode(msgspec.json.encode(reply), row)
+    assert (answer.reasoning, answer.reasoning_signature) == ("Ulm is wet.", "c2VhbA==")
+    turn = {
+        "role": "assistant",
+        "content": answer.content,
+        "reasoning_content": answer.reasoning,
+        "reasoning_signature": answer.reasoning_signature,
+    }
+    history = [{"role": "user", "content": "Ulm?"}, turn, {"role": "user", "content": "And now?"}]
+    options = Options(thinking=True)
+    call = Call(id="c", messages=msgspec.json.encode(history), options=options, scope=Scope(agent="dojo"))
+    sent = msgspec.json.decode(CODEC.encode(call, row)[0])
+    assert sent["messages"][1]["content"] == blocks
+    twice = CODEC.decode(msgspec.json.encode(reply | {"content": [thought, *blocks]}), row)
+    assert twice.reasoning_signature is None

@@ -95,7 +95,8 @@ def test_extra_fields_win(models: dict[str, Model]) -> None:
 
 def test_deepseeks_reasoning_is_not_sent_to_openai(models: dict[str, Model]) -> None:
     """OpenAI refuses unknown message fields: reasoning_content stays behind, the rest of the turn goes."""
-    history = b'[{"role":"assistant","content":"a","reasoning_content":"r"},{"role":"user","content":"hi"}]'
+    turn = b'{"role":"assistant","content":"a","reasoning_content":"r","reasoning_signature":"s"}'
+    history = b"[" + turn + b',{"role":"user","content":"hi"}]'
     encoded, _ = CODEC.encode(call(history), models["gpt-4o"])
     assert msgspec.json.decode(encoded)["messages"][0] == {"role": "assistant", "content": "a"}
 

@@ -48,6 +48,7 @@ class Block(msgspec.Struct):
     type: str
     text: str = ""
     thinking: str = ""
+    signature: str | None = None
     id: str = ""
     name: str = ""
     input: Any = None
@@ -93,6 +94,7 @@ class AnthropicCodec:
             raise errors.MalformedReply("it has no stop_reason", provider=model.provider)
         content = "".join(block.text for block in message.content if block.type == "text")
         tool_calls = tuple(_tool_call(block) for block in message.content if block.type == "tool_use")
+        thoughts = [block for block in message.content if block.type == "thinking"]
         finish = _FINISH.get(message.stop_reason, message.stop_reason)
         if finish == "stop" and not content.strip() and not tool_calls:
             raise errors.BlankReply("there is no text in it", provider=model.provider)
@@ -103,7 +105,8 @@ class AnthropicCodec:
             upstream_model=message.model,
             usage=_usage(message.usage or {}),
             tool_calls=tool_calls,
-            reasoning="".join(block.thinking for block in message.content) or None,
+            reasoning="".join(block.thinking for block in thoughts) or None,
+            reasoning_signature=thoughts[0].signature if len(thoughts) == 1 else None,
         )
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, model: Model) -> ProviderError:

@@ -85,12 +85,15 @@ class OpenAICodec:
 
     def messages(self, call: Call, model: Model) -> bytes:
         """The caller's bytes, unless they hold reasoning this model does not want back (OpenAI answers 400)."""
-        if model.replays_reasoning or b'"reasoning_content"' not in call.messages:
+        foreign = (
+            ["reasoning_signature"]
+            if model.replays_reasoning
+            else ["reasoning_content", "reasoning_signature"]
+        )
+        if not any(f'"{name}"'.encode() in call.messages for name in foreign):
             return call.messages
         history = msgspec.json.decode(call.messages)
-        return msgspec.json.encode(
-            [{k: v for k, v in turn.items() if k != "reasoning_content"} for turn in history]
-        )
+        return msgspec.json.encode([{k: v for k, v in turn.items() if k not in foreign} for turn in history])
 
     def decode(self, body: bytes, model: Model) -> Answer:
         """A 200's body as an answer."""

@@ -26,7 +26,16 @@ if TYPE_CHECKING:
 
     Environment = dict[str, tuple[str, str]]
 
-PLAIN = ("timeout", "connect_timeout", "first_token_timeout", "idle_timeout", "dev_mode", "model_file")
+PLAIN = (
+    "timeout",
+    "connect_timeout",
+    "first_token_timeout",
+    "idle_timeout",
+    "transport",
+    "strategy",
+    "dev_mode",
+    "model_file",
+)
 SHORTEST_KEY = 8
 """Shorter values are no keys, and blotting them out would make other words unreadable."""
 
@@ -61,7 +70,7 @@ def show(origin: bool, model_file: str | None, as_json: bool) -> None:  # noqa: 
     for title, lines in _sections(facts):
         click.secho(title, bold=True)
         for name, value, where in lines:
-            click.echo(f"  {name:30}{value:24}{'  ' + where if origin else ''}".rstrip())
+            click.echo(f"  {name:36} {value:24}{'  ' + where if origin else ''}".rstrip())
 
 
 @command.command(name="check")

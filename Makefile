@@ -35,7 +35,7 @@ bench: $(VENV)/.dev ## CPU time per call, side by side in one run
 	$(BIN)/python -m benchmarks
 
 lock: $(VENV)/.dev ## renew the locks from pyproject.toml
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra all --group build pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra local --group build pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra all --group dev pyproject.toml -c requirements.lock -o requirements-dev.lock
 
 clean: ## forget the environment and every cache

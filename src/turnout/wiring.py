@@ -12,10 +12,11 @@ from turnout import current, plugins, registry
 from turnout.attempt import Attempts
 from turnout.client import Engine
 from turnout.clock import Clock
+from turnout.embedding import Embedder
 from turnout.errors import ConfigError
 from turnout.fallback import Fallback
 from turnout.hooks import Hook, Hooks
-from turnout.providers import local
+from turnout.providers import local, minilm
 from turnout.providers.anthropic import AnthropicCodec
 from turnout.providers.base import Timeouts
 from turnout.providers.deepseek import DeepSeekCodec
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from turnout.client import Messages
+    from turnout.embedding import Embeddings
     from turnout.providers.base import Codec, Transport
     from turnout.routing.base import Strategy
     from turnout.types import Model, Options, Reply
@@ -50,8 +52,8 @@ class LLMClient(Engine):
     """LLM calls by agent name, or by model.
 
     Settings come from the environment, `.env` and `turnout.toml` unless given. `transports` replaces those of
-    the URL schemes it names (`https`, `http`, `local`, `scripted`); `hooks` run around every call. Close it, or
-    use it as a context manager. Raises `ConfigError` when the settings or a registry row cannot be used.
+    the URL schemes it names (`https`, `http`, `local`, `minilm`, `scripted`); `hooks` run around every call. Close
+    it, or use it as a context manager. Raises `ConfigError` when the settings or a registry row cannot be used.
     """
 
     def __init__(
@@ -73,7 +75,8 @@ class LLMClient(Engine):
             idle=self.settings.idle_timeout,
             total=self.settings.timeout,
         )
-        attempts = Attempts(rows, codecs, self._transports, Keys(clock), clock)
+        keys = Keys(clock)
+        attempts = Attempts(rows, codecs, self._transports, keys, clock)
         super().__init__(
             rows,
             Fallback(attempts.make, timeouts, clock),
@@ -82,6 +85,7 @@ class LLMClient(Engine):
             clock,
             Hooks(hooks),
         )
+        self.embedder = Embedder(rows, self._transports, keys, timeouts, clock, _embeds(self.settings))
         self._sync: SyncClient | None = None
 
     @property
@@ -144,6 +148,12 @@ class SyncClient:
         """As `LLMClient.call_json`."""
         return self._wait(self._client.call_json(agent, messages, options, schema=schema, **keywords))
 
+    def embed(
+        self, texts: list[str], *, model: str | None = None, dimensions: int | None = None
+    ) -> Embeddings:
+        """As `LLMClient.embed`."""
+        return self._wait(self._client.embed(texts, model=model, dimensions=dimensions))
+
     def close(self) -> None:
         """Close the client and end the thread."""
         with self._lock:
@@ -197,6 +207,7 @@ def _transports(settings: Settings) -> dict[str, Transport]:
         "http": http,
         "https": http,
         "local": local.LocalTransport(http, settings.model_file),
+        "minilm": minilm.MiniLMTransport(),
         "scripted": ScriptedTransport(),
     }
 
@@ -230,6 +241,11 @@ def _stand_ins(settings: Settings, rows: registry.Registry) -> tuple[str, ...]:
     if not (keyless if settings.dev_mode is None else settings.dev_mode):
         return ()
     return ("smollm2-135m" if local.available(settings.model_file) is None else "scripted",)
+
+
+def _embeds(settings: Settings) -> str | None:
+    """The keyless embedding model, where it is installed and stand-ins are not forbidden."""
+    return "minilm-l6-v2" if settings.dev_mode is not False and minilm.available() is None else None
 
 
 def wire() -> LLMClient:

@@ -36,7 +36,11 @@ def test_every_shipped_row_loads(tmp_path: Path) -> None:
     """Each row of endpoints.toml becomes an endpoint; without keys only the keyless ones can be called."""
     endpoints = load(tmp_path)
     assert endpoints.keys() == shipped("endpoints.toml")["endpoints"].keys()
-    assert {name for name, endpoint in endpoints.items() if endpoint.callable} == {"local", "scripted"}
+    assert {name for name, endpoint in endpoints.items() if endpoint.callable} == {
+        "local",
+        "minilm",
+        "scripted",
+    }
 
 
 @pytest.mark.parametrize(

@@ -201,3 +201,31 @@ async def test_a_key_that_cannot_be_sent(make_client: MakeClient) -> None:
         assert first.requests == []
     assert (reply.provider, reply.fallback_reason) == ("openai", Reason.MISCONFIGURED)
     assert "canary" not in str(reply.attempts)
+
+
+@pytest.mark.parametrize(
+    ("fault", "billed"),
+    [
+        ("hang", True),
+        ("blank-content", True),
+        ("html-200", True),
+        ("finish-insufficient", True),
+        ("500", False),
+        ("401", False),
+        ("408", False),
+        ("reset", False),
+    ],
+)
+async def test_what_a_failed_attempt_cost(make_client: MakeClient, fault: str, billed: bool) -> None:
+    """A request the provider read and did not answer is priced by its estimated input; a refused one costs 0."""
+    async with Toxic(fault) as first, Toxic() as second:
+        env = {"DEEPSEEK_BASE_URL": first.url, "OPENAI_BASE_URL": second.url}
+        async with make_client(**env) as client:
+            reply = await client.call_with_fallback("dojo", HI, timeout=1.5)
+    failed, answered = reply.attempts[0], reply.attempts[-1]
+    assert failed.cost_nano is not None
+    assert (failed.cost_nano > 0) is billed
+    assert (failed.usage is not None and failed.usage.source == "estimated") is billed
+    assert reply.cost_usd is not None
+    assert answered.cost_usd is not None
+    assert (reply.cost_usd > answered.cost_usd) is billed

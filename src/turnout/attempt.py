@@ -7,10 +7,19 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from turnout.clock import as_datetime
+from turnout.cost.estimate import estimate_tokens
 from turnout.cost.pricing import price_usage
-from turnout.errors import EndpointMisconfigured, MissingKey, ProviderError
+from turnout.errors import (
+    BadReply,
+    EndpointMisconfigured,
+    MissingKey,
+    ProviderError,
+    ProviderTimeout,
+    ServerFault,
+    StreamTruncated,
+)
 from turnout.providers.base import Request, Timeouts
-from turnout.types import Answer, Attempt
+from turnout.types import Answer, Attempt, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,32 +83,34 @@ class Attempts:
             error.provider = error.provider or model.provider
             error.detail = _without(key, error.detail)
             error.request_id = error.request_id or call.id
-            seconds = self._clock.monotonic() - began
             failed = msgspec.structs.replace(
-                row,
-                seconds=seconds,
+                self._priced(row, model, _spent(call, error)),
+                seconds=self._clock.monotonic() - began,
                 outcome=str(error.reason),
                 status=error.status,
                 error=error.message,
                 dropped=dropped,
-                cost_nano=0,
             )
             self._keys.note(endpoint, key, error)
             return Outcome(failed, error=error, again=self._keys.another(endpoint, error))
-        price = self._registry.prices.at(
-            model.name, as_datetime(row.started_at), answer.usage.input_tokens or 0
-        )
         done = msgspec.structs.replace(
-            row,
+            self._priced(row, model, answer.usage),
             seconds=self._clock.monotonic() - began,
             status=200,
             upstream_model=answer.upstream_model,
-            usage=answer.usage,
-            cost_nano=price_usage(price, answer.usage),
-            price_id=price.id if price else None,
             dropped=dropped,
         )
         return Outcome(done, answer=answer)
+
+    def _priced(self, row: Attempt, model: Model, usage: Usage | None) -> Attempt:
+        """The row with its usage, and the price that held when it was sent; no usage at all costs 0."""
+        if usage is None:
+            return msgspec.structs.replace(row, cost_nano=0)
+        sent = as_datetime(row.started_at)
+        price = self._registry.prices.at(model.name, sent, usage.input_tokens or 0)
+        return msgspec.structs.replace(
+            row, usage=usage, cost_nano=price_usage(price, usage), price_id=price.id if price else None
+        )
 
     def _request(self, endpoint: Endpoint, key: Secret | None, path: str, body: bytes) -> Request:
         headers = {"content-type": "application/json", "accept": "application/json", **endpoint.headers}
@@ -125,6 +136,19 @@ class Attempts:
         if response.status != 200:
             raise codec.failure(response.status, response.headers, body, model)
         return codec.decode(body, model)
+
+
+def _spent(call: Call, error: ProviderError) -> Usage | None:
+    """What a failed attempt used: nothing when it was refused with a status or never sent.
+
+    A request that was sent and then timed out, or came back as a 200 that is no answer, was read by the provider
+    and is likely billed: its input is estimated. What it wrote before we gave up, nobody told us.
+    """
+    billed = isinstance(error, BadReply | ProviderTimeout | ServerFault | StreamTruncated)
+    if error.status is not None or not billed:
+        return None
+    tokens = estimate_tokens(call.messages.decode())
+    return Usage(input_tokens=tokens, output_tokens=0, source="estimated")
 
 
 def _without(key: Secret | None, text: str) -> str:

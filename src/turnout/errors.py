@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class Verdict(Enum):
-    """What the one retry loop does about a failure."""
+    """What a retry loop does about a failure."""
 
     RETRY = "another model now; this one may be tried again later"
     NEXT = "another model now; this one not again in this call"

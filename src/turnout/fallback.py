@@ -1,4 +1,4 @@
-"""One plan: each model in order until one answers. The only retry loop in turnout, under one absolute deadline."""
+"""One plan: each model in order until one answers. One retry loop, under one absolute deadline."""
 
 from __future__ import annotations
 

@@ -75,3 +75,13 @@ def test_keys_from_a_file(tmp_path: Path) -> None:
     assert "sk-a" not in repr(settings)
     with pytest.raises(errors.ConfigError, match="OPENAI_API_KEY_FILE names a file that cannot be read"):
         load_settings(environ={"OPENAI_API_KEY_FILE": str(tmp_path / "no")}, folder=tmp_path)
+
+
+@pytest.mark.parametrize("keys", ["sk-a", "sk-a,sk-b"])
+async def test_retry_after_zero_is_no_hot_loop(make_client: MakeClient, keys: str) -> None:
+    """A provider that says "again at once" for ever is asked once a key and round, not thousands of times."""
+    async with Toxic("429-retry-after-zero") as server:
+        async with make_client(DEEPSEEK_BASE_URL=server.url, DEEPSEEK_API_KEY=keys) as client:
+            with pytest.raises(errors.AllProvidersFailed):
+                await client.call_with_fallback("dojo", HI, timeout=3)
+        assert len(server.requests) <= 6

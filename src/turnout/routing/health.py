@@ -15,6 +15,8 @@ REFUSED = 300.0
 """Seconds a key rests that was refused, or whose account is empty: until it is tried again."""
 LIMITED = 5.0
 """Seconds a key rests at its rate limit when the provider does not say how long."""
+SHORTEST = 1.0
+"""No Retry-After benches a key for less, or two keys that may be asked again at once would take turns for ever."""
 LONGEST = 300.0
 """No Retry-After benches a key for longer, whatever it says."""
 
@@ -42,8 +44,8 @@ class Keys:
         if isinstance(error, AuthError):
             self._until[key] = self._clock.monotonic() + REFUSED
         elif isinstance(error, RateLimited):
-            rest = LIMITED if error.retry_after is None else min(error.retry_after, LONGEST)
-            self._until[key] = self._clock.monotonic() + rest
+            rest = LIMITED if error.retry_after is None else error.retry_after
+            self._until[key] = self._clock.monotonic() + min(max(rest, SHORTEST), LONGEST)
 
     def another(self, endpoint: Endpoint, error: ProviderError) -> bool:
         """The failure was the key's, and another one is free."""

@@ -58,7 +58,7 @@ def test_no_drawer_of_odds_and_ends() -> None:
 
 
 def test_every_test_states_its_claim() -> None:
-    """Each test has a docstring, and none skips, sleeps to be in time, or is expected to fail."""
+    """Each test has a docstring."""
     silent = [
         f"{file.name}::{node.name}"
         for file, tree in trees(TESTS).items()

@@ -116,8 +116,9 @@ async def test_order_is_the_reply_s_index(make_client: MakeClient) -> None:
         found = await client.embed([str(n) for n in range(20)], dimensions=2)
     assert [vector[0] for vector in found] == list(range(20))
     assert found.version == "v"
-    assert found.usage.input_tokens is None
-    assert found.cost_usd is None
+    assert (found.usage.input_tokens, found.usage.source) == (20, "counted")
+    assert found.cost_usd is not None
+    assert found.cost_usd > 0
 
 
 async def test_many_texts_go_in_batches(make_client: MakeClient, server: LLMockServer) -> None:

@@ -83,19 +83,19 @@ def test_a_leaf_has_a_verdict_and_a_reason(kind: type[ProviderError]) -> None:
 
 
 def test_no_reason_is_given_twice() -> None:
-    """Only `BadReply`, which is raised as one of its kinds, shares a reason: with what cannot be read."""
+    """Only a class shares a reason with its own kind: bad replies, and the two ends of `connect_error`."""
     shared = {
         kind.__name__
         for kind in PROVIDER
         for other in PROVIDER
         if kind.reason is other.reason and kind is not other
     }
-    assert shared == {"BadReply", "MalformedReply"}
+    assert shared == {"BadReply", "MalformedReply", "Unreachable", "ConnectionLost"}
 
 
 def test_the_number_of_leaves() -> None:
     """The walk found leaves to look at, and the one verdict that ends a call stands on one of them."""
-    assert len(LEAVES) == 15
+    assert len(LEAVES) == 16
     assert [kind.__name__ for kind in LEAVES if kind.verdict is Verdict.STOP] == ["RequestRejected"]
     assert [kind.__name__ for kind in LEAVES if kind.verdict is Verdict.WIDER] == ["ContextOverflow"]
 

@@ -78,14 +78,14 @@ def test_by_agent_or_model(server: ToxicThread) -> None:
     assert all("agent" not in (seen.json or {}) for seen in server.requests)
 
 
-def test_tool_calls_and_counts_unknown(server: ToxicThread) -> None:
-    """Tool calls are in the message; a count that was not reported is None."""
+def test_tool_calls_and_counts_not_reported(server: ToxicThread) -> None:
+    """Tool calls are in the message; a count that was not reported is an estimate, never 0."""
     server.script("tool-call", "usage-missing")
     tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
     (choice,) = chat(tools=tools)["choices"]
     assert choice["finish_reason"] == "tool_calls"
     assert choice["message"]["tool_calls"][0]["function"]["name"] == "weather"
-    assert set(chat()["usage"].values()) == {None}
+    assert chat()["usage"]["prompt_tokens"] > 0
 
 
 def test_keywords_of_the_provider(server: ToxicThread) -> None:

@@ -75,8 +75,8 @@ def test_a_wire(package: Path) -> None:
     """An endpoint row can name the codec of an installed package."""
     (package.parent / "turnout.toml").write_text('[endpoints.deepseek]\ncodec = "shouting"\n')
     with ToxicThread(replies=lambda _: "quiet") as server:
-        done = run(package, "ask", "--agent", "dojo", "hi", DEEPSEEK_BASE_URL=server.url)
-    assert done.stdout == "QUIET\n"
+        done = run(package, "ask", "--agent", "dojo", "hi", "--json", DEEPSEEK_BASE_URL=server.url)
+    assert json.loads(done.stdout)["content"] == "QUIET"
 
 
 def test_a_strategy(package: Path) -> None:

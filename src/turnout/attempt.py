@@ -1,42 +1,58 @@
-"""One try at one model: encode, send, read, decode, price. It never raises for what a provider does."""
+"""One try at one model: encode, send, read, decode, settle. It never raises for what a provider does."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from turnout.clock import as_datetime
-from turnout.cost.estimate import estimate_tokens
-from turnout.cost.pricing import price_usage
 from turnout.errors import (
-    BadReply,
     EndpointMisconfigured,
     MissingKey,
     ProviderError,
     ProviderTimeout,
-    ServerFault,
     StreamTruncated,
+    Unreachable,
 )
 from turnout.providers.base import Request, Timeouts
-from turnout.types import Answer, Attempt, Usage
+from turnout.settlement import Settlement
+from turnout.streaming import Incoming
+from turnout.types import Answer, Attempt, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Self
 
     from turnout.clock import Clock
-    from turnout.providers.base import Codec, Transport
+    from turnout.providers.base import Codec, Response, Transport
     from turnout.registry import Registry
     from turnout.registry.endpoints import Endpoint
     from turnout.routing.health import Keys
-    from turnout.types import Call, Model, Secret
+    from turnout.types import Call, Delta, Model, Secret
+
+Got = TypeVar("Got")
+
+DRAIN = 0.05
+"""Seconds an ended stream has to end its body too, so that its connection can be used again."""
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """The attempt's row, and either its answer or its error."""
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan gives one attempt; a second one beside it needs a grant of its own."""
+
+    timeouts: Timeouts
+    number: int = 1
+    """Of the attempt within its call."""
+    because: Reason | None = None
+    """Why the plan's first model is not the one that is tried."""
+
+
+class Outcome(msgspec.Struct, Generic[Got], frozen=True):
+    """The attempt's row, and either what it got (an `Answer`, or a `Live` one) or its error."""
 
     attempt: Attempt
-    answer: Answer | None = None
+    answer: Got | None = None
     error: ProviderError | None = None
     again: bool = False
     """The same model can be tried at once: another key is free, or its answer is to be repaired."""
@@ -59,98 +75,181 @@ class Attempts:
         self._keys = keys
         self._clock = clock
 
-    async def make(self, call: Call, model: Model, timeouts: Timeouts) -> Outcome:
-        """Try the model once."""
-        row = Attempt(
-            id=self._clock.new_id(),
-            model=model.name,
-            provider=model.provider,
-            started_at=self._clock.now(),
-            seconds=0.0,
-            outcome="ok",
-        )
-        began = self._clock.monotonic()
-        endpoint = self._registry.endpoints[model.provider]
-        key = self._keys.pick(endpoint)
-        dropped: tuple[str, ...] = ()
+    async def make(self, call: Call, model: Model, grant: Grant) -> Outcome[Answer]:
+        """Try the model once, for the answer in one piece."""
+        trial = self._begin(call, model, grant)
         try:
-            codec = self._codecs[endpoint.codec]
-            body, dropped = codec.encode(call, model)
-            answer = await self._exchange(
-                codec, model, self._request(endpoint, key, codec.path, body), timeouts
-            )
+            response = await self._send(trial, stream=False)
+            async with response:
+                answer = trial.codec.decode(await _body(response, trial), model)
         except ProviderError as error:
-            error.provider = error.provider or model.provider
-            error.detail = _without(key, error.detail)
-            error.request_id = error.request_id or call.id
-            failed = msgspec.structs.replace(
-                self._priced(row, model, _spent(call, error)),
-                seconds=self._clock.monotonic() - began,
-                outcome=str(error.reason),
-                status=error.status,
-                error=error.message,
-                dropped=dropped,
-            )
-            self._keys.note(endpoint, key, error)
-            return Outcome(failed, error=error, again=self._keys.another(endpoint, error))
-        done = msgspec.structs.replace(
-            self._priced(row, model, answer.usage),
-            seconds=self._clock.monotonic() - began,
-            status=200,
-            upstream_model=answer.upstream_model,
-            dropped=dropped,
-        )
-        return Outcome(done, answer=answer)
+            return trial.failed(error)
+        except BaseException:
+            trial.cancelled()
+            raise
+        return Outcome(trial.settled.answered(answer), answer=answer)
 
-    def _priced(self, row: Attempt, model: Model, usage: Usage | None) -> Attempt:
-        """The row with its usage, and the price that held when it was sent; no usage at all costs 0."""
-        if usage is None:
-            return msgspec.structs.replace(row, cost_nano=0)
-        sent = as_datetime(row.started_at)
-        price = self._registry.prices.at(model.name, sent, usage.input_tokens or 0)
-        return msgspec.structs.replace(
-            row, usage=usage, cost_nano=price_usage(price, usage), price_id=price.id if price else None
-        )
+    async def open(self, call: Call, model: Model, grant: Grant) -> Outcome[Live]:
+        """Try the model once, for a stream; it comes back with its first token, or with what kept it from coming."""
+        trial = self._begin(call, model, grant)
+        patience = min(grant.timeouts.first_token, grant.timeouts.total)
+        try:
+            async with asyncio.timeout(patience):
+                live = await self._open(trial)
+        except TimeoutError:
+            return trial.failed(ProviderTimeout(f"no token came within {patience:g} s"))
+        except ProviderError as error:
+            return trial.failed(error)
+        except BaseException:
+            trial.cancelled()
+            raise
+        return Outcome(trial.settled.row, answer=live)
 
-    def _request(self, endpoint: Endpoint, key: Secret | None, path: str, body: bytes) -> Request:
-        headers = {"content-type": "application/json", "accept": "application/json", **endpoint.headers}
+    async def _open(self, trial: _Trial) -> Live:
+        response = await self._send(trial, stream=True)
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(response)
+            kind = response.headers.get("content-type", "")
+            if response.status == 200 and kind.startswith("text/event-stream"):
+                incoming = Incoming(response.chunks(), trial.codec.decoder(trial.model))
+                await incoming.hold()
+            else:
+                answer = trial.codec.decode(await _body(response, trial), trial.model)
+                incoming = Incoming.whole(answer)
+            trial.settled.first_token()
+            stack.pop_all()
+        return Live(incoming, response, trial)
+
+    def _begin(self, call: Call, model: Model, grant: Grant) -> _Trial:
+        endpoint = self._registry.endpoints[model.provider]
+        settled = Settlement(call, model, self._registry.prices, self._clock)
+        return _Trial(endpoint, self._codecs[endpoint.codec], self._keys, settled, grant)
+
+    async def _send(self, trial: _Trial, *, stream: bool) -> Response:
+        request = trial.request(stream=stream)
+        transport = self._transports[request.url.partition(":")[0]]
+        try:
+            return await transport.send(request, trial.grant.timeouts)
+        except ValueError as error:
+            raise EndpointMisconfigured(
+                str(error), hint="look for odd characters in the key and the base URL"
+            ) from None
+
+
+class Live:
+    """A streamed answer that has begun. Its attempt is settled when it ends, however it ends.
+
+    Iterating raises the `ProviderError` that breaks it off. Leave it with `aclose`, and the provider's connection
+    closes at once.
+    """
+
+    def __init__(self, incoming: Incoming, response: Response, trial: _Trial) -> None:
+        self._incoming = incoming
+        self._response = response
+        self._trial = trial
+        self._answer: Answer | None = None
+
+    @property
+    def attempt(self) -> Attempt:
+        """The row, settled once the stream has ended."""
+        return self._trial.settled.row
+
+    @property
+    def answer(self) -> Answer:
+        """The whole. Raises `RuntimeError` before the iteration has ended."""
+        if self._answer is None:
+            raise RuntimeError("the stream has not ended")
+        return self._answer
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Delta:
+        try:
+            return await anext(self._incoming)
+        except StopAsyncIteration:
+            await self._ended()
+            raise
+        except ProviderError as error:
+            self._trial.failed(error, self._incoming)
+            await self._leave()
+            raise
+        except BaseException:
+            self._trial.cancelled(self._incoming)
+            await self._leave()
+            raise
+
+    async def aclose(self) -> None:
+        """Want no more of it."""
+        self._trial.cancelled(self._incoming)
+        await self._leave()
+
+    async def _ended(self) -> None:
+        if self._answer is not None:
+            return
+        self._answer = self._incoming.answer()
+        self._trial.settled.answered(self._answer)
+        try:
+            async with asyncio.timeout(DRAIN):
+                await self._incoming.drain()
+        except (TimeoutError, ProviderError):
+            pass  # the answer is whole; only its connection is lost
+        await self._leave()
+
+    async def _leave(self) -> None:
+        await self._response.__aexit__(None, None, None)
+
+
+class _Trial:
+    """One attempt under way: where it goes, with which key, and what becomes of it."""
+
+    def __init__(
+        self, endpoint: Endpoint, codec: Codec, keys: Keys, settled: Settlement, grant: Grant
+    ) -> None:
+        self.codec = codec
+        self.settled = settled
+        self.model = settled.model
+        self.grant = grant
+        self._endpoint = endpoint
+        self._keys = keys
+        self._key: Secret | None = keys.pick(endpoint)
+
+    def request(self, *, stream: bool) -> Request:
+        """The request. Raises `MissingKey`, and what the codec finds wrong."""
+        endpoint, key = self._endpoint, self._key
+        body, self.settled.dropped = self.codec.encode(self.settled.call, self.model, stream=stream)
+        accept = "text/event-stream" if stream else "application/json"
+        headers = {"content-type": "application/json", "accept": accept, **endpoint.headers}
         if key is not None:
             headers[endpoint.auth_header] = endpoint.auth_prefix + key.reveal()
         elif endpoint.needs_key:
             raise MissingKey(f"set {' or '.join(endpoint.key_vars)}")
         query = "&".join(f"{name}={value}" for name, value in endpoint.query.items())
-        return Request(
-            url=f"{endpoint.base_url}{path}{'?' if query else ''}{query}", body=body, headers=headers
-        )
+        url = f"{endpoint.base_url}{self.codec.path}{'?' if query else ''}{query}"
+        return Request(url=url, body=body, headers=headers)
 
-    async def _exchange(self, codec: Codec, model: Model, request: Request, timeouts: Timeouts) -> Answer:
-        transport = self._transports[request.url.partition(":")[0]]
-        try:
-            response = await transport.send(request, timeouts)
-        except ValueError as error:
-            raise EndpointMisconfigured(
-                str(error), hint="look for odd characters in the key and the base URL"
-            ) from None
-        async with response:
-            body = await response.read()
-        if response.status != 200:
-            raise codec.failure(response.status, response.headers, body, model)
-        return codec.decode(body, model)
+    def failed(self, error: ProviderError, incoming: Incoming | None = None) -> Outcome[Any]:
+        """Settle what the provider did not do."""
+        error.provider = error.provider or self.model.provider
+        if self._key is not None:
+            # some servers echo the request in their errors
+            error.detail = error.detail.replace(self._key.reveal(), "***")
+        error.request_id = error.request_id or self.settled.call.id
+        row = self.settled.failed(error, incoming)
+        self._keys.note(self._endpoint, self._key, error)
+        return Outcome(row, error=error, again=self._keys.another(self._endpoint, error))
 
-
-def _spent(call: Call, error: ProviderError) -> Usage | None:
-    """What a failed attempt used: nothing when it was refused with a status or never sent.
-
-    A request that was sent and then timed out, or came back as a 200 that is no answer, was read by the provider
-    and is likely billed: its input is estimated. What it wrote before we gave up, nobody told us.
-    """
-    billed = isinstance(error, BadReply | ProviderTimeout | ServerFault | StreamTruncated)
-    if error.status is not None or not billed:
-        return None
-    tokens = estimate_tokens(call.messages.decode())
-    return Usage(input_tokens=tokens, output_tokens=0, source="estimated")
+    def cancelled(self, incoming: Incoming | None = None) -> None:
+        """Settle what nobody waits for any longer."""
+        self.settled.cancelled(incoming)
 
 
-def _without(key: Secret | None, text: str) -> str:
-    """The text with the key blotted out: some servers echo the request in their errors."""
-    return text.replace(key.reveal(), "***") if key else text
+async def _body(response: Response, trial: _Trial) -> bytes:
+    """A 200's whole body. Raises what any other status means."""
+    try:
+        body = await response.read()
+    except Unreachable as error:
+        raise StreamTruncated(error.detail) from None
+    if response.status != 200:
+        raise trial.codec.failure(response.status, response.headers, body, trial.model)
+    return body

@@ -9,22 +9,23 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 import msgspec
 
 from turnout.cost.estimate import least_tokens
-from turnout.errors import ConfigError, InvalidRequest
+from turnout.errors import ConfigError, InvalidRequest, ProviderError
 from turnout.registry.reading import did_you_mean
 from turnout.routing.base import Facts
 from turnout.structured import Reading, Schema
-from turnout.types import Call, Options, Reply, Scope
+from turnout.types import Call, Delta, Options, Reply, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
+    from turnout.attempt import Attempts
     from turnout.clock import Clock
     from turnout.embedding import Embedder, Embeddings
     from turnout.fallback import Fallback, Served
     from turnout.hooks import Hooks
     from turnout.registry import Registry
     from turnout.routing.base import Strategy
-    from turnout.types import Model, Plan, Reason
+    from turnout.types import Answer, Attempt, Model, Plan, Reason
 
 ENDS_SOON = timedelta(days=90)
 """How long before a model's name ends its replies begin to say so."""
@@ -47,6 +48,7 @@ class Engine:
     def __init__(
         self,
         registry: Registry,
+        attempts: Attempts,
         fallback: Fallback,
         strategies: tuple[Strategy, Strategy],
         stand_ins: tuple[str, ...],
@@ -56,6 +58,7 @@ class Engine:
         self.registry = registry
         self._hooks = hooks
         self._fallback = fallback
+        self._attempts = attempts
         self._by_agent, self._pinned = strategies
         self._stand_ins = stand_ins
         self._clock = clock
@@ -88,6 +91,23 @@ class Engine:
         """
         return await self._run(self._accept(agent, model, messages, options, keywords))
 
+    def stream(
+        self,
+        agent: str,
+        messages: Messages,
+        options: Options | None = None,
+        *,
+        model: str | None = None,
+        **keywords: Any,
+    ) -> AsyncGenerator[Delta, None]:
+        """Answer for an agent, piece by piece; the last delta carries the usage and the whole reply.
+
+        The same walk as `call_with_fallback` until the first token has come; an answer that breaks off later raises
+        `StreamTruncated` or another `ProviderError` out of the iteration, its attempts included. `model` pins one.
+        Leaving the iteration closes the provider's connection. Raises `InvalidRequest` at once.
+        """
+        return self._stream(self._accept(agent, model, messages, options, keywords))
+
     async def call_json(
         self,
         agent: str,
@@ -108,7 +128,7 @@ class Engine:
         brief = msgspec.json.encode([{"role": "system", "content": wanted.brief}])
         call = msgspec.structs.replace(call, messages=brief[:-1] + b"," + call.messages.lstrip()[1:])
         call = await self._hooks.before(call)
-        reading = Reading(self._fallback.attempt, wanted)
+        reading = Reading(self._attempts.make, wanted)
         await self._fallback.run(call, self._plan(call), reading.make)
         return cast("Value", reading.value)
 
@@ -179,24 +199,46 @@ class Engine:
     async def _run(self, asked: Call) -> Reply:
         call = await self._hooks.before(asked)
         plan = self._plan(call)
-        served = await self._fallback.run(call, plan)
-        model, answer = served.model, served.answer
-        reply = Reply(
+        served = await self._fallback.run(call, plan, self._attempts.make)
+        return await self._hooks.after(call, self._reply(call, plan, served, served.attempts, served.answer))
+
+    async def _stream(self, asked: Call) -> AsyncGenerator[Delta, None]:
+        call = await self._hooks.before(asked)
+        plan = self._plan(call)
+        served = await self._fallback.run(call, plan, self._attempts.open, stream=True)
+        live = served.answer
+        try:
+            async for delta in live:
+                yield delta
+        except ProviderError as error:
+            error.attempts = (*served.attempts[:-1], live.attempt)
+            raise
+        finally:
+            await live.aclose()
+        attempts = (*served.attempts[:-1], live.attempt)
+        reply = self._reply(call, plan, served, attempts, live.answer)
+        reply = await self._hooks.after(call, reply)
+        yield Delta(usage=reply.usage, reply=reply)
+
+    def _reply(
+        self, call: Call, plan: Plan, served: Served[Any], attempts: tuple[Attempt, ...], answer: Answer
+    ) -> Reply:
+        model = served.model
+        return Reply(
             content=answer.content,
             finish_reason=answer.finish_reason,
             agent=self.registry.agents.get(call.scope.agent).id,
             model=model.name,
             provider=model.provider,
-            usage=answer.usage,
-            attempts=served.attempts,
+            usage=attempts[-1].usage or answer.usage,
+            attempts=attempts,
             trace_id=call.id,
             tool_calls=answer.tool_calls,
             reasoning=answer.reasoning,
-            reasoning_signature=answer.reasoning_signature,
+            thinking_blocks=answer.thinking_blocks,
             fallback_reason=_why_not_first(plan, served),
             notices=plan.notices + self._ends_soon(model),
         )
-        return await self._hooks.after(call, reply)
 
     def _ends_soon(self, model: Model) -> tuple[str, ...]:
         if model.retires_on is None or model.retires_on - self._clock.today().date() > ENDS_SOON:
@@ -205,7 +247,7 @@ class Engine:
         return (f"{model.name} retires on {model.retires_on}{heir}",)
 
 
-def _why_not_first(plan: Plan, served: Served) -> Reason | None:
+def _why_not_first(plan: Plan, served: Served[Any]) -> Reason | None:
     if served.model is not plan.models[0] and served.first_error is not None:
         return served.first_error.reason
     # `left_out` is in the tier's order, so its head was before the plan's first model or behind it.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from turnout.attempt import Attempts
+from turnout.attempt import Attempts, Grant
 from turnout.cost.estimate import estimate_tokens
 from turnout.errors import ConfigError, InvalidRequest, MalformedReply, MissingKey, Verdict
 from turnout.providers import failures
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from turnout.clock import Clock
     from turnout.errors import ProviderError
-    from turnout.providers.base import Timeouts, Transport
+    from turnout.providers.base import StreamDecoder, Timeouts, Transport
     from turnout.registry import Registry
     from turnout.routing.health import Keys
     from turnout.types import Model
@@ -105,13 +105,14 @@ class Embedder:
             batch = _Batch(part, dimensions, done[-1] if done else None)
             await self._ask(batch, call, row, deadline, attempts)
             done.append(batch)
-        counts = [batch.used.input_tokens for batch in done]
+        read = sum(batch.used.input_tokens or 0 for batch in done)
+        told = all(batch.used.source == "reported" for batch in done)
         return Embeddings(
             vectors=[vector for batch in done for vector in batch.vectors],
             model=row.name,
             version=done[0].version,
             dimensions=len(done[0].vectors[0]),
-            usage=Usage(input_tokens=None if None in counts else sum(filter(None, counts)), output_tokens=0),
+            usage=Usage(input_tokens=read, output_tokens=0, source="reported" if told else "counted"),
             attempts=tuple(attempts),
         )
 
@@ -145,9 +146,8 @@ class Embedder:
         for wait in (*WAITS, math.inf):
             left = max(0.001, deadline - self._clock.monotonic())
             limits = {"connect": min(self._timeouts.connect, left), "first_byte": left, "idle": left}
-            outcome = await wire.make(
-                call, row, msgspec.structs.replace(self._timeouts, total=left, **limits)
-            )
+            timeouts = msgspec.structs.replace(self._timeouts, total=left, **limits)
+            outcome = await wire.make(call, row, Grant(timeouts=timeouts, number=len(attempts) + 1))
             attempts.append(outcome.attempt)
             error = outcome.error
             if error is None:
@@ -191,8 +191,8 @@ class _Batch:
         self.version = ""
         self.used = Usage()
 
-    def encode(self, call: Call, model: Model) -> tuple[bytes, tuple[str, ...]]:
-        _ = call
+    def encode(self, call: Call, model: Model, *, stream: bool = False) -> tuple[bytes, tuple[str, ...]]:
+        _ = call, stream
         body = {"model": model.upstream, "input": self._texts, "encoding_format": "float", **model.params}
         if self._dimensions is not None and "dimensions" not in model.drops:
             body["dimensions"] = self._dimensions
@@ -209,7 +209,13 @@ class _Batch:
                 f"its model is {self.version!r}, that of the batch before {self._before.version!r}"
             )
         self.used = msgspec.structs.replace(OpenAICodec().usage(reply.usage), output_tokens=0)
+        if self.used.input_tokens is None:
+            counted = sum(map(estimate_tokens, self._texts))
+            self.used = Usage(input_tokens=counted, output_tokens=0, source="counted")
         return Answer(content="", finish_reason="stop", upstream_model=self.version, usage=self.used)
+
+    def decoder(self, model: Model) -> StreamDecoder:
+        raise NotImplementedError("embeddings are not streamed")
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, model: Model) -> ProviderError:
         return failures.classify(status, headers, body, model)

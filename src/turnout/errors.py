@@ -13,8 +13,9 @@ TurnoutError
     │   └── PaymentRequired     402, 429 for a spent quota         next
     ├── RateLimited             429                                 retry
     ├── ProviderTimeout         any deadline of ours, 408           retry
-    ├── Unreachable             refused, reset                      retry
-    │   └── NameNotResolved     DNS                                 retry
+    ├── Unreachable             refused                             retry
+    │   ├── NameNotResolved     DNS                                 retry
+    │   └── ConnectionLost      reset, closed before the reply      retry
     ├── ServerFault             409, 5xx                            retry
     ├── BadReply                                                    retry
     │   ├── BlankReply          a 200 with nothing in it            retry
@@ -118,6 +119,8 @@ class ProviderError(TurnoutError):
 
     verdict: ClassVar[Verdict] = Verdict.RETRY
     reason: ClassVar[Reason] = Reason.API_ERROR
+    sent: bool = True
+    """The provider may have read the request: without a status of refusal its input is likely billed."""
 
 
 class AuthError(ProviderError):
@@ -130,6 +133,7 @@ class AuthError(ProviderError):
 class MissingKey(AuthError):
     """No key is configured for this provider."""
 
+    sent = False
     reason = Reason.NO_API_KEY
 
 
@@ -155,12 +159,19 @@ class Unreachable(ProviderError):
     """The provider could not be reached."""
 
     reason = Reason.CONNECT_ERROR
+    sent = False
 
 
 class NameNotResolved(Unreachable):
     """The provider's host name could not be resolved."""
 
     reason = Reason.DNS_ERROR
+
+
+class ConnectionLost(Unreachable):
+    """The connection broke before the provider's answer was whole."""
+
+    sent = True
 
 
 class ServerFault(ProviderError):
@@ -216,6 +227,7 @@ class EndpointMisconfigured(ProviderError):
 
     verdict = Verdict.NEXT
     reason = Reason.MISCONFIGURED
+    sent = False
 
 
 class ContextOverflow(ProviderError):

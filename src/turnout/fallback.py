@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from turnout import logs
+from turnout.attempt import Grant
 from turnout.errors import AllProvidersFailed, ProviderError, ProviderTimeout, Verdict
-from turnout.types import Answer, Attempt, Model
+from turnout.types import Attempt, Model
+
+Got = TypeVar("Got")
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from turnout.providers.base import Timeouts
     from turnout.types import Call, Plan
 
-    TryOnce = Callable[[Call, Model, Timeouts], Awaitable[Outcome]]
+    TryOnce = Callable[[Call, Model, Grant], Awaitable[Outcome[Got]]]
 
 ROUNDS = 3
 """The plan once, then twice more its best retryable candidate."""
@@ -31,37 +32,42 @@ BACKOFF = (0.5, 1.5)
 """Seconds before the second and the third round, half of it random."""
 
 
-class Served(msgspec.Struct, frozen=True):
+class Served(msgspec.Struct, Generic[Got], frozen=True):
     """Who answered, what, and every attempt until then."""
 
     model: Model
-    answer: Answer
+    answer: Got
+    """An `Answer`; or a `Live` one, whose attempt is the last of `attempts` and is not settled yet."""
     attempts: tuple[Attempt, ...]
     first_error: ProviderError | None
     """Why the plan's first model did not answer."""
 
 
 class Fallback:
-    """Runs plans. `attempt` makes one try; `timeouts` are the deadlines of each, within the call's own."""
+    """Runs plans. `timeouts` are the deadlines of each attempt, within the call's own."""
 
-    def __init__(self, attempt: TryOnce, timeouts: Timeouts, clock: Clock) -> None:
-        self.attempt = attempt
+    def __init__(self, timeouts: Timeouts, clock: Clock) -> None:
         self._timeouts = timeouts
         self._clock = clock
 
-    async def run(self, call: Call, plan: Plan, attempt: TryOnce | None = None) -> Served:
-        """`attempt` replaces the usual one for this call.
+    async def run(
+        self, call: Call, plan: Plan, attempt: TryOnce[Got], *, stream: bool = False
+    ) -> Served[Got]:
+        """Let `attempt` try the models; one that opens streams has deadlines of another kind.
 
         Raises the provider's own error when no model can help, else `AllProvidersFailed` with every attempt.
         """
         deadline = self._clock.monotonic() + (call.options.timeout or self._timeouts.total)
-        attempt = attempt or self.attempt
         walk = _Walk(plan)
         for rounds in range(ROUNDS):
             while (model := walk.next()) is not None:
-                outcome = await attempt(call, model, self._share(deadline, others=walk.others))
+                grant = Grant(
+                    timeouts=self._share(deadline, others=walk.others, stream=stream),
+                    number=len(walk.attempts) + 1,
+                    because=walk.first_error.reason if walk.first_error else None,
+                )
+                outcome = await attempt(call, model, grant)
                 walk.note(model, outcome)
-                _log(call, outcome.attempt)
                 if outcome.answer is not None:
                     return Served(model, outcome.answer, tuple(walk.attempts), walk.first_error)
                 if outcome.error is not None and outcome.error.verdict is Verdict.STOP:
@@ -73,15 +79,18 @@ class Fallback:
                 break
         raise walk.failure(call)
 
-    def _share(self, deadline: float, *, others: bool) -> Timeouts:
+    def _share(self, deadline: float, *, others: bool, stream: bool) -> Timeouts:
+        """An attempt with others behind it may not use up their time: in all, or until a stream's first token."""
+        ours = self._timeouts
         left = max(0.001, deadline - self._clock.monotonic())
-        total = left * FIRST_SHARE if others else left
+        share = left * FIRST_SHARE if others else left
+        if stream:
+            first = min(ours.first_token, share)
+            return msgspec.structs.replace(
+                ours, total=left, connect=min(ours.connect, first), first_token=first, first_byte=first
+            )
         return msgspec.structs.replace(
-            self._timeouts,
-            total=total,
-            connect=min(self._timeouts.connect, total),
-            first_byte=total,
-            idle=total,
+            ours, total=share, connect=min(ours.connect, share), first_byte=share, idle=share
         )
 
     async def _wait(self, walk: _Walk, rounds: int, deadline: float) -> bool:
@@ -94,22 +103,6 @@ class Fallback:
             return False
         await asyncio.sleep(pause)
         return True
-
-
-def _log(call: Call, attempt: Attempt) -> None:
-    answered = attempt.outcome == "ok"
-    logs.event(
-        logging.INFO if answered else logging.WARNING,
-        "attempt answered" if answered else "attempt failed",
-        call.id,
-        agent=call.scope.agent,
-        model=attempt.model,
-        provider=attempt.provider,
-        outcome=attempt.outcome,
-        status=attempt.status,
-        seconds=round(attempt.seconds, 3),
-        cost_nano=attempt.cost_nano,
-    )
 
 
 class _Walk:
@@ -140,7 +133,7 @@ class _Walk:
                 return model
         return None
 
-    def note(self, model: Model, outcome: Outcome) -> None:
+    def note(self, model: Model, outcome: Outcome[Any]) -> None:
         """Keep what came of a try."""
         self.attempts.append(outcome.attempt)
         if outcome.error is not None:

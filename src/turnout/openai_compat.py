@@ -19,9 +19,9 @@ from turnout.types import Options, Reason
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from turnout.blocking import SyncClient
     from turnout.client import Messages
     from turnout.types import Reply
-    from turnout.wiring import SyncClient
 
 GOES_ON = "2027-06-30"
 """When this module is removed."""

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from turnout.attempt import Outcome
+from turnout.attempt import Grant, Outcome
 from turnout.errors import ConfigError, InvalidRequest, MalformedReply
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from turnout.providers.base import Timeouts
-    from turnout.types import Call, Model
+    from turnout.types import Answer, Call, Model
 
-    Attempt = Callable[[Call, Model, Timeouts], Awaitable[Outcome]]
+    Attempt = Callable[[Call, Model, Grant], Awaitable[Outcome[Answer]]]
 
 Value = TypeVar("Value")
 _FENCED = re.compile(r"\s*```\w*\s*(.*?)\s*```\s*", re.DOTALL)
@@ -95,10 +94,10 @@ class Reading(Generic[Value]):
         self._repairs: dict[str, Call] = {}
         self.value: Value | None = None
 
-    async def make(self, call: Call, model: Model, timeouts: Timeouts) -> Outcome:
+    async def make(self, call: Call, model: Model, grant: Grant) -> Outcome[Answer]:
         """One attempt, read."""
         asked = self._repairs.get(model.name, call)
-        outcome = await self._attempt(asked, model, timeouts)
+        outcome = await self._attempt(asked, model, grant)
         if outcome.answer is None:
             return outcome
         try:

@@ -71,11 +71,15 @@ class Reason(StrEnum):
     MISCONFIGURED = "misconfigured"
     CONTEXT_OVERFLOW = "context_overflow"
     REJECTED = "rejected"
+    CANCELLED = "cancelled"
     # a model was left out of the plan
     NO_API_KEY = "no_api_key"
     DISABLED = "disabled"
     CAPABILITY = "capability"
     UNKNOWN_MODEL = "unknown_model"
+    CIRCUIT_OPEN = "circuit_open"
+    BENCHED = "benched"
+    BUSY = "busy"
     # the supervisor chose otherwise than its model said
     EMPTY_QUERY = "empty_query"
     LOW_CONFIDENCE = "low_confidence"
@@ -281,8 +285,27 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage
     tool_calls: tuple[dict[str, Any], ...] = ()
     reasoning: str | None = None
-    reasoning_signature: str | None = None
-    """Anthropic's seal on its reasoning, without which it does not take it back."""
+    thinking_blocks: tuple[dict[str, Any], ...] = ()
+    """Anthropic's thinking as it came, sealed: without its seals it does not take its reasoning back."""
+
+
+class Delta(msgspec.Struct, frozen=True, kw_only=True):
+    """One piece of a streamed answer; the last carries `usage` and the whole `reply`."""
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    """Pieces in OpenAI's shape: `index`, first with `id` and `function.name`, then more of `function.arguments`."""
+    finish_reason: str | None = None
+    raw: bytes = b""
+    """The provider's event as it came, for a client of the same dialect."""
+    usage: Usage | None = None
+    reply: Reply | None = None
+
+    @property
+    def is_token(self) -> bool:
+        """It holds something of the answer: from here on another model can no longer step in unseen."""
+        return bool(self.text or self.reasoning or self.tool_calls)
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -306,6 +329,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     price_id: str | None = None
     dropped: tuple[str, ...] = ()
     """Options this model does not take, left away."""
+    first_token: float | None = None
+    """Seconds from the start to the first token of a streamed answer."""
 
     @property
     def cost_usd(self) -> Decimal | None:
@@ -327,7 +352,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     trace_id: str
     tool_calls: tuple[dict[str, Any], ...] = ()
     reasoning: str | None = None
-    reasoning_signature: str | None = None
+    thinking_blocks: tuple[dict[str, Any], ...] = ()
     fallback_reason: Reason | None = None
     """Why the first choice did not answer; `None` when it did."""
     notices: tuple[str, ...] = ()
@@ -344,8 +369,94 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         message: dict[str, Any] = {"role": "assistant", "content": self.content}
         if self.reasoning:
             message["reasoning_content"] = self.reasoning
-        if self.reasoning_signature:
-            message["reasoning_signature"] = self.reasoning_signature
+        if self.thinking_blocks:
+            message["thinking_blocks"] = list(self.thinking_blocks)
         if self.tool_calls:
             message["tool_calls"] = list(self.tool_calls)
         return message
+
+
+class Kind(StrEnum):
+    """What an `Event` tells: a closed set, the specification's names."""
+
+    SESSION_START = "SESSION_START"
+    SESSION_END = "SESSION_END"
+    MODE_TRANSITION = "MODE_TRANSITION"
+    AGENT_ROUTING = "AGENT_ROUTING"
+    AGENT_HANDOFF = "AGENT_HANDOFF"
+    TOOL_INVOCATION = "TOOL_INVOCATION"
+    PERSPECTIVE_INTEGRATION = "PERSPECTIVE_INTEGRATION"
+    COST_TRACKED = "COST_TRACKED"
+    CONTEXT_BUILD = "CONTEXT_BUILD"
+    SAFETY_SWITCH = "SAFETY_SWITCH"
+    AI_GATEWAY_ROUTE = "AI_GATEWAY_ROUTE"
+    ERROR = "ERROR"
+    USER_INPUT = "USER_INPUT"
+    AGENT_RESPONSE = "AGENT_RESPONSE"
+    AGENT_ACTIVITY_START = "AGENT_ACTIVITY_START"
+    AGENT_ACTIVITY_PROGRESS = "AGENT_ACTIVITY_PROGRESS"
+    AGENT_ACTIVITY_COMPLETE = "AGENT_ACTIVITY_COMPLETE"
+    LLM_CALL_START = "LLM_CALL_START"
+    LLM_CALL_END = "LLM_CALL_END"
+    MODEL_FALLBACK = "MODEL_FALLBACK"
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of the journal, append-only: what happened, when, in which span of which trace.
+
+    A span is a pair of events with the same `span`: the one that opens it and the one that closes it.
+    """
+
+    id: str
+    """UUIDv7; a repeated event has the same one."""
+    trace: str
+    kind: Kind
+    at: int
+    """Microseconds UTC."""
+    span: str | None = None
+    parent: str | None = None
+    """The span within which this one was opened."""
+    agent: str | None = None
+    user: str | None = None
+    session: str | None = None
+    facts: dict[str, Any] = {}
+    """Of LLM_CALL_START: `Opened`; of LLM_CALL_END: `Closed`. Otherwise the application's own."""
+    tokens: int | None = None
+    cost_nano: int | None = None
+    error: str | None = None
+
+
+class Opened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The facts of LLM_CALL_START: one attempt is about to be sent. The event's span is the attempt's id."""
+
+    call: str
+    """The call's id; all attempts of one call share it."""
+    number: int
+    """Of the attempt within the call, from 1."""
+    model: str
+    provider: str
+    asked: str | None = None
+    """The model the caller pinned."""
+    operation: Literal["routing", "agent_execution", "search", "critique", "other"] = "agent_execution"
+    hold_nano: int | None = None
+    """What it may cost at most; `None` where the price is not known."""
+    input_tokens: int = 0
+    """Estimated."""
+    price_id: str | None = None
+    run: str | None = None
+    """The caller's parent run."""
+    key: str | None = None
+    tags: dict[str, str] = {}
+    arm: str | None = None
+
+
+class Closed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The facts of LLM_CALL_END: what came of the attempt. Complete in itself, so that no start need be looked up."""
+
+    opened: Opened
+    attempt: Attempt
+    state: Literal["settled", "expired_estimated"] = "settled"
+    finish_reason: str | None = None
+    fallback_reason: str | None = None
+    """Why this attempt was made at all, when it is not the plan's first choice."""
+    stream: bool = False

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
-import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from turnout import current, plugins, registry
 from turnout.attempt import Attempts
+from turnout.blocking import SyncClient
 from turnout.client import Engine
 from turnout.clock import Clock
 from turnout.embedding import Embedder
@@ -30,16 +29,12 @@ from turnout.routing.pinned import Pinned
 from turnout.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-    from turnout.client import Messages
-    from turnout.embedding import Embeddings
     from turnout.providers.base import Codec, Transport
     from turnout.routing.base import Strategy
-    from turnout.types import Model, Options, Reply
-
-Value = TypeVar("Value")
+    from turnout.types import Model
 
 SHIPPED_CODECS: dict[str, Codec] = {
     "openai": OpenAICodec(),
@@ -71,7 +66,7 @@ class LLMClient(Engine):
         self._transports = _transports(self.settings) | dict(transports or {})
         timeouts = Timeouts(
             connect=self.settings.connect_timeout,
-            first_byte=self.settings.first_token_timeout,
+            first_token=self.settings.first_token_timeout,
             idle=self.settings.idle_timeout,
             total=self.settings.timeout,
         )
@@ -79,7 +74,8 @@ class LLMClient(Engine):
         attempts = Attempts(rows, codecs, self._transports, keys, clock)
         super().__init__(
             rows,
-            Fallback(attempts.make, timeouts, clock),
+            attempts,
+            Fallback(timeouts, clock),
             (_strategy(self.settings), Pinned()),
             _stand_ins(self.settings, rows),
             clock,
@@ -92,7 +88,7 @@ class LLMClient(Engine):
     def sync(self) -> SyncClient:
         """The blocking twin, over the same engine."""
         if self._sync is None:
-            self._sync = SyncClient(self)
+            self._sync = SyncClient(self, self.close)
         return self._sync
 
     async def close(self) -> None:
@@ -107,90 +103,6 @@ class LLMClient(Engine):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-
-class SyncClient:
-    """`LLMClient`'s verbs for code without an event loop; they run on one background thread's loop."""
-
-    def __init__(self, client: LLMClient) -> None:
-        self._client = client
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-
-    def call_with_fallback(
-        self, agent: str, messages: Messages, options: Options | None = None, **keywords: Any
-    ) -> Reply:
-        """As `LLMClient.call_with_fallback`."""
-        return self._wait(self._client.call_with_fallback(agent, messages, options, **keywords))
-
-    def call(
-        self,
-        model: str,
-        messages: Messages,
-        options: Options | None = None,
-        *,
-        agent: str | None = None,
-        **keywords: Any,
-    ) -> Reply:
-        """As `LLMClient.call`."""
-        return self._wait(self._client.call(model, messages, options, agent=agent, **keywords))
-
-    def call_json(
-        self,
-        agent: str,
-        messages: Messages,
-        options: Options | None = None,
-        *,
-        schema: type[Value] | dict[str, Any],
-        **keywords: Any,
-    ) -> Value:
-        """As `LLMClient.call_json`."""
-        return self._wait(self._client.call_json(agent, messages, options, schema=schema, **keywords))
-
-    def embed(
-        self, texts: list[str], *, model: str | None = None, dimensions: int | None = None
-    ) -> Embeddings:
-        """As `LLMClient.embed`."""
-        return self._wait(self._client.embed(texts, model=model, dimensions=dimensions))
-
-    def close(self) -> None:
-        """Close the client and end the thread."""
-        with self._lock:
-            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is None or thread is None:
-            asyncio.run(self._client.close())
-            return
-        asyncio.run_coroutine_threadsafe(self._client.close(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _wait(self, work: Coroutine[Any, Any, Value]) -> Value:
-        future = asyncio.run_coroutine_threadsafe(work, self._running())
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()  # Ctrl-C while waiting ends the call too
-            raise
-
-    def _running(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=self._loop.run_forever, name="turnout-sync", daemon=True
-                )
-                self._thread.start()
-            return self._loop
 
 
 def _check_codecs(rows: registry.Registry, codecs: Mapping[str, Codec]) -> None:

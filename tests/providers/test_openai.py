@@ -95,7 +95,7 @@ def test_extra_fields_win(models: dict[str, Model]) -> None:
 
 def test_deepseeks_reasoning_is_not_sent_to_openai(models: dict[str, Model]) -> None:
     """OpenAI refuses unknown message fields: reasoning_content stays behind, the rest of the turn goes."""
-    turn = b'{"role":"assistant","content":"a","reasoning_content":"r","reasoning_signature":"s"}'
+    turn = b'{"role":"assistant","content":"a","reasoning_content":"r","thinking_blocks":"s"}'
     history = b"[" + turn + b',{"role":"user","content":"hi"}]'
     encoded, _ = CODEC.encode(call(history), models["gpt-4o"])
     assert msgspec.json.decode(encoded)["messages"][0] == {"role": "assistant", "content": "a"}

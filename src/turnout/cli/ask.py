@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,8 +11,10 @@ from turnout.agents import Supervisor
 from turnout.cli.shared import as_json, model_file, money, print_json, reply_facts, text_of, with_client
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
     from turnout.agents import Decision
-    from turnout.types import Reply
+    from turnout.types import Delta, Reply
     from turnout.wiring import LLMClient
 
 
@@ -36,35 +39,54 @@ def command(question: tuple[str, ...], as_json: bool, model_file: str | None, **
     git diff | turnout ask --agent debugger --system "Review this change." -
     """
     text = text_of(question, "question")
-    reply, decision = with_client(lambda client: _ask(client, text, asked), model_file=model_file)
+    show = None if as_json else click.echo
+    reply, decision = with_client(lambda client: _ask(client, text, asked, show), model_file=model_file)
     if as_json:
         facts = reply_facts(reply)
         print_json(facts if decision is None else facts | {"routing": decision})
         return
-    click.echo(reply.content)
+    click.echo()
     for notice in reply.notices:
         click.echo(f"note: {notice}", err=True)
     click.echo(_summary(reply), err=True)
 
 
-async def _ask(client: LLMClient, text: str, asked: dict[str, Any]) -> tuple[Reply, Decision | None]:
+async def _ask(
+    client: LLMClient, text: str, asked: dict[str, Any], show: Callable[..., None] | None
+) -> tuple[Reply, Decision | None]:
+    """The reply; with `show` the answer is shown as it comes."""
     system = [{"role": "system", "content": asked["system"]}] if asked["system"] else []
     messages = [*system, {"role": "user", "content": text}]
     keywords = {
         name: asked[name] for name in ("max_tokens", "temperature", "timeout") if asked[name] is not None
     }
     keywords |= {"user_id": asked["user"], "session_id": asked["session"]}
-    if asked["model"]:
-        return await client.call(asked["model"], messages, agent=asked["agent"], **keywords), None
-    decision = None if asked["agent"] else await Supervisor(client).route(text)
-    agent = asked["agent"] or (decision.agent_id if decision else "")
+    model, agent = asked["model"], asked["agent"]
+    decision = None if model or agent else await Supervisor(client).route(text)
+    agent = agent or (decision.agent_id if decision else client.registry.agents.default.id)
+    if show is not None:
+        return await _shown(client.stream(agent, messages, model=model, **keywords), show), decision
+    if model:
+        return await client.call(model, messages, agent=agent, **keywords), decision
     return await client.call_with_fallback(agent, messages, **keywords), decision
+
+
+async def _shown(deltas: AsyncGenerator[Delta, None], show: Callable[..., None]) -> Reply:
+    reply = None
+    async with aclosing(deltas):
+        async for delta in deltas:
+            show(delta.text, nl=False)
+            reply = delta.reply or reply
+    if reply is None:
+        raise RuntimeError("a stream ended without its reply")
+    return reply
 
 
 def _summary(reply: Reply) -> str:
     parts = [reply.agent, f"{reply.model} ({reply.provider})"]
     if reply.usage.total_tokens is not None:
-        parts.append(f"{reply.usage.input_tokens} in, {reply.usage.output_tokens} out")
+        how = "" if reply.usage.source == "reported" else f" ({reply.usage.source})"
+        parts.append(f"{reply.usage.input_tokens} in, {reply.usage.output_tokens} out{how}")
     parts += [money(reply.cost_usd), f"{sum(attempt.seconds for attempt in reply.attempts):.2f} s"]
     if reply.fallback_reason:
         parts.append(f"first choice left: {reply.fallback_reason}")

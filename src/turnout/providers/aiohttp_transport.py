@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Self
 
 import aiohttp
 
-from turnout.errors import MalformedReply, NameNotResolved, OversizedReply, ProviderTimeout, Unreachable
+from turnout.errors import (
+    ConnectionLost,
+    MalformedReply,
+    NameNotResolved,
+    OversizedReply,
+    ProviderTimeout,
+    Unreachable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -106,17 +113,19 @@ def _as_ours(late: str) -> Iterator[None]:
         yield
     except TimeoutError as error:
         slow_connect = isinstance(error, aiohttp.ConnectionTimeoutError)
-        raise ProviderTimeout("no connection in time" if slow_connect else late) from None
+        late_error = ProviderTimeout("no connection in time" if slow_connect else late)
+        late_error.sent = not slow_connect
+        raise late_error from None
     except aiohttp.ClientConnectorDNSError as error:
         raise NameNotResolved(str(error.os_error)) from error
     except aiohttp.ClientConnectorError as error:
         raise Unreachable(str(error.os_error)) from error
     except (aiohttp.ClientPayloadError, aiohttp.http_exceptions.ContentEncodingError) as error:
-        raise Unreachable("the reply was cut short") from error
+        raise ConnectionLost("the reply was cut short") from error
     except aiohttp.ClientResponseError as error:
         raise MalformedReply(f"not HTTP: {' '.join(error.message.split())}") from error
     except (aiohttp.ClientError, ConnectionError) as error:
-        raise Unreachable("the connection broke before a reply came") from error
+        raise ConnectionLost("the connection broke before a reply came") from error
     except ValueError as error:
         raise Unreachable(
             "the address or a header cannot be sent", hint="look for line breaks in key and URL"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from types import TracebackType
 
     from turnout.errors import ProviderError
-    from turnout.types import Answer, Call, Model
+    from turnout.providers.sse import Event
+    from turnout.types import Answer, Call, Delta, Model, Usage
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +20,8 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
 
     connect: float = 5.0
     """TCP and TLS together."""
+    first_token: float = 60.0
+    """From the call to the first token of a streamed answer; the engine's, no transport looks at it."""
     first_byte: float = 120.0
     """From the request's last byte to the first byte of the reply's head."""
     idle: float = 120.0
@@ -47,7 +50,7 @@ class Response(Protocol):
     """Lower-case names."""
 
     async def read(self) -> bytes:
-        """The whole body. Raises `ProviderTimeout`, `Unreachable` (cut short) or `OversizedReply`."""
+        """The whole body. Raises `ProviderTimeout`, `ConnectionLost` (cut short) or `OversizedReply`."""
         ...
 
     def chunks(self) -> AsyncIterator[bytes]:
@@ -67,14 +70,31 @@ class Transport(Protocol):
     async def send(self, request: Request, timeouts: Timeouts) -> Response:
         """Send and wait for the head.
 
-        Raises `ProviderTimeout`, `Unreachable`, `NameNotResolved`, `MalformedReply` for a head that is not HTTP,
-        `EndpointMisconfigured` for a certificate that does not hold, and `ValueError` before anything is sent for a
-        line break in a header or the URL.
+        Raises `ProviderTimeout`, `Unreachable`, `NameNotResolved`, `ConnectionLost` once the request was under way,
+        `MalformedReply` for a head that is not HTTP, `EndpointMisconfigured` for a certificate that does not hold,
+        and `ValueError` before anything is sent for a line break in a header or the URL.
         """
         ...
 
     async def close(self) -> None:
         """Give back every connection of the running loop."""
+        ...
+
+
+class StreamDecoder(Protocol):
+    """Reads the events of one streamed answer."""
+
+    upstream_model: str
+    """What the provider calls itself; empty until it has said so."""
+    usage: Usage | None
+    """What has been reported so far."""
+    ended: bool
+    """The wire's own end has come: what follows is not part of the answer."""
+    thinking_blocks: tuple[dict[str, Any], ...]
+    """Anthropic's sealed thinking, those blocks that are complete."""
+
+    def feed(self, event: Event) -> Sequence[Delta]:
+        """What the event adds to the answer, often nothing. Raises the `ProviderError` that it reports or is."""
         ...
 
 
@@ -84,12 +104,19 @@ class Codec(Protocol):
     path: str
     """Where chat lives, below the endpoint's base URL."""
 
-    def encode(self, call: Call, model: Model) -> tuple[bytes, tuple[str, ...]]:
-        """The request body, and the options this model does not take and that were left away."""
+    def encode(self, call: Call, model: Model, *, stream: bool = False) -> tuple[bytes, tuple[str, ...]]:
+        """The request body, and the options this model does not take and that were left away.
+
+        A streamed answer is asked to report its usage.
+        """
         ...
 
     def decode(self, body: bytes, model: Model) -> Answer:
         """A 200's body. Raises `BlankReply`, `HtmlReply`, `MalformedReply`, `ServerFault` or `StreamTruncated`."""
+        ...
+
+    def decoder(self, model: Model) -> StreamDecoder:
+        """What reads one streamed answer."""
         ...
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, model: Model) -> ProviderError:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import httptools
 
-from turnout.errors import MalformedReply, ProviderError, Unreachable
+from turnout.errors import ConnectionLost, MalformedReply, ProviderError
 
 if TYPE_CHECKING:
     import socket
@@ -303,7 +303,7 @@ class Connection(asyncio.Protocol):
             return
         how = "reset" if isinstance(cause, ConnectionError) else "closed"
         when = "in the middle of the body" if self._head_done else "before a whole head had come"
-        reply.fail(Unreachable(f"{self.origin} {how} the connection {when}"))
+        reply.fail(ConnectionLost(f"{self.origin} {how} the connection {when}"))
 
 
 @lru_cache(maxsize=1024)

@@ -9,6 +9,7 @@ import msgspec
 from turnout.errors import BlankReply, MalformedReply, ServerFault
 from turnout.providers import failures
 from turnout.providers.json_body import read
+from turnout.providers.openai_stream import OpenAIDecoder
 from turnout.types import Answer, Usage
 
 if TYPE_CHECKING:
@@ -56,12 +57,19 @@ class OpenAICodec:
 
     path = "/chat/completions"
 
-    def encode(self, call: Call, model: Model) -> tuple[bytes, tuple[str, ...]]:
+    def encode(self, call: Call, model: Model, *, stream: bool = False) -> tuple[bytes, tuple[str, ...]]:
         """The request body, and the options this model does not take."""
         fields, dropped = self.fields(call, model)
         messages = self.messages(call, model)
         body = {"model": model.upstream, "messages": msgspec.Raw(messages), **fields}
+        if stream:
+            body["stream"] = True
+            body["stream_options"] = {**body.get("stream_options", {}), "include_usage": True}
         return msgspec.json.encode(body), dropped
+
+    def decoder(self, model: Model) -> OpenAIDecoder:
+        """What reads one streamed answer."""
+        return OpenAIDecoder(model, self.usage)
 
     def fields(self, call: Call, model: Model) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Everything of the body but model and messages: the row's fields, then the caller's."""
@@ -85,11 +93,7 @@ class OpenAICodec:
 
     def messages(self, call: Call, model: Model) -> bytes:
         """The caller's bytes, unless they hold reasoning this model does not want back (OpenAI answers 400)."""
-        foreign = (
-            ["reasoning_signature"]
-            if model.replays_reasoning
-            else ["reasoning_content", "reasoning_signature"]
-        )
+        foreign = ["thinking_blocks"] if model.replays_reasoning else ["reasoning_content", "thinking_blocks"]
         if not any(f'"{name}"'.encode() in call.messages for name in foreign):
             return call.messages
         history = msgspec.json.decode(call.messages)

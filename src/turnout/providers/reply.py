@@ -6,7 +6,7 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
-from turnout.errors import OversizedReply, ProviderError, ProviderTimeout, Unreachable
+from turnout.errors import ConnectionLost, OversizedReply, ProviderError, ProviderTimeout
 from turnout.providers.inflate import inflate_for
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Reply:
     def abandon(self) -> None:
         """Want no more of it: unless it is complete, the provider's connection closes at once."""
         if not self._finished:
-            self.fail(Unreachable(f"the reply of {self._origin} was left before its end"))
+            self.fail(ConnectionLost(f"the reply of {self._origin} was left before its end"))
 
     # what the transport does
 
@@ -250,9 +250,11 @@ class Reply:
             self.due = min(self.total_at, self._since + self._limit)
 
     def _late(self, deadline: str, seconds: float) -> ProviderTimeout:
-        return ProviderTimeout(
+        error = ProviderTimeout(
             f"the {deadline} deadline of {seconds:g} s passed {self._phase} ({self._origin})"
         )
+        error.sent = self._carrier is not None
+        return error
 
     # waiting and taking
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
@@ -32,6 +33,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = {}
     delay: float = 0.0
     """Seconds before the reply."""
+    cut: int | None = None
+    """A stream ends after so many words, without its end."""
     refused: bool = False
     """The connection is refused."""
 
@@ -61,7 +64,11 @@ class ScriptedTransport:
             raise ProviderTimeout(f"no reply within {patience:g} s")
         if turn.refused:
             raise Unreachable("connection refused, as scripted")
-        return _Played(turn, _completion(turn, body) if turn.body is None else turn.body)
+        if turn.body is not None:
+            return _Played(turn, [turn.body])
+        if turn.status == 200 and body.get("stream"):
+            return _Played(turn, _events(turn, body), "text/event-stream")
+        return _Played(turn, [_completion(turn, body)])
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -70,16 +77,17 @@ class ScriptedTransport:
 class _Played:
     """A reply that is all there."""
 
-    def __init__(self, turn: Turn, body: bytes) -> None:
+    def __init__(self, turn: Turn, pieces: list[bytes], kind: str = "application/json") -> None:
         self.status = turn.status
-        self.headers: Mapping[str, str] = turn.headers
-        self._body = body
+        self.headers: Mapping[str, str] = {"content-type": kind, **turn.headers}
+        self._pieces = pieces
 
     async def read(self) -> bytes:
-        return self._body
+        return b"".join(self._pieces)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        yield self._body
+        for piece in self._pieces:
+            yield piece
 
     async def __aenter__(self) -> Self:
         return self
@@ -93,16 +101,36 @@ class _Played:
 def _completion(turn: Turn, body: Mapping[str, Any]) -> bytes:
     if turn.status != 200:
         return msgspec.json.encode({"error": {"message": turn.text, "type": "scripted", "code": None}})
+    message = {"role": "assistant", "content": turn.text, "tool_calls": turn.tool_calls}
+    choice = {"index": 0, "message": message, "finish_reason": turn.finish_reason}
+    return msgspec.json.encode(_frame("chat.completion", body, [choice]) | {"usage": _usage(turn, body)})
+
+
+def _events(turn: Turn, body: Mapping[str, Any]) -> list[bytes]:
+    """The same answer word by word, or `turn.cut` words of it and no end."""
+    words = re.findall(r"\s*\S+\s*$|\s*\S+", turn.text)[: turn.cut]
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}, *({"content": w} for w in words)]
+    if turn.tool_calls:
+        deltas.append({"tool_calls": [{"index": at, **call} for at, call in enumerate(turn.tool_calls)]})
+    choices: list[dict[str, Any]] = [{"index": 0, "delta": one, "finish_reason": None} for one in deltas]
+    if turn.cut is not None:
+        return [_event("chat.completion.chunk", body, [choice]) for choice in choices]
+    choices.append({"index": 0, "delta": {}, "finish_reason": turn.finish_reason})
+    events = [_event("chat.completion.chunk", body, [choice]) for choice in choices]
+    return [*events, _event("chat.completion.chunk", body, [], usage=_usage(turn, body)), b"data: [DONE]\n\n"]
+
+
+def _event(kind: str, body: Mapping[str, Any], choices: list[Any], **more: Any) -> bytes:
+    return b"data: " + msgspec.json.encode(_frame(kind, body, choices) | more) + b"\n\n"
+
+
+def _frame(kind: str, body: Mapping[str, Any], choices: list[Any]) -> dict[str, Any]:
+    return {"id": "scripted", "object": kind, "model": body["model"], "choices": choices}
+
+
+def _usage(turn: Turn, body: Mapping[str, Any]) -> dict[str, Any]:
+    if turn.usage is not None:
+        return turn.usage
     asked = sum(len(str(message.get("content", "")).split()) for message in body["messages"])
     answered = len(turn.text.split())
-    usage = {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
-    message = {"role": "assistant", "content": turn.text, "tool_calls": turn.tool_calls}
-    return msgspec.json.encode(
-        {
-            "id": "scripted",
-            "object": "chat.completion",
-            "model": body["model"],
-            "choices": [{"index": 0, "message": message, "finish_reason": turn.finish_reason}],
-            "usage": usage if turn.usage is None else turn.usage,
-        }
-    )
+    return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}

@@ -1,0 +1,130 @@
+"""What one attempt comes to: its row, its tokens and its price, settled once however it ends."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from turnout import logs
+from turnout.clock import as_datetime
+from turnout.cost.estimate import estimate_tokens
+from turnout.cost.pricing import price_usage
+from turnout.types import Attempt, Reason, Usage
+
+if TYPE_CHECKING:
+    from turnout.clock import Clock
+    from turnout.errors import ProviderError
+    from turnout.registry.prices import PriceTable
+    from turnout.streaming import Incoming
+    from turnout.types import Answer, Call, Model
+
+
+class Settlement:
+    """The books of one attempt: the first of `answered`, `failed` and `cancelled` closes them."""
+
+    def __init__(self, call: Call, model: Model, prices: PriceTable, clock: Clock) -> None:
+        self.call = call
+        self.model = model
+        self.dropped: tuple[str, ...] = ()
+        self._prices = prices
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._over = False
+        self.row = Attempt(
+            id=clock.new_id(),
+            model=model.name,
+            provider=model.provider,
+            started_at=clock.now(),
+            seconds=0.0,
+            outcome="ok",
+        )
+
+    def first_token(self) -> None:
+        """It has come."""
+        self.row = msgspec.structs.replace(
+            self.row, status=200, first_token=self._clock.monotonic() - self._began, dropped=self.dropped
+        )
+
+    def answered(self, answer: Answer) -> Attempt:
+        """The whole answer has come. Tokens the provider did not report are counted, and marked so."""
+        usage = answer.usage
+        if usage.input_tokens is None or usage.output_tokens is None:
+            usage = self._counted(answer)
+        return self._settle(usage, outcome="ok", status=200, upstream_model=answer.upstream_model)
+
+    def failed(self, error: ProviderError, incoming: Incoming | None = None) -> Attempt:
+        """It came to nothing, or broke off.
+
+        Refused with a status, or never sent: no usage, and 0. Else the provider has read it and likely bills it:
+        the input is estimated, and of the output what we saw.
+        """
+        usage = None if error.status is not None or not error.sent else self._spent(incoming)
+        return self._settle(
+            usage, outcome=str(error.reason), status=error.status or self.row.status, error=error.message
+        )
+
+    def cancelled(self, incoming: Incoming | None = None) -> Attempt:
+        """Nobody waits for it any longer."""
+        return self._settle(
+            self._spent(incoming),
+            outcome=str(Reason.CANCELLED),
+            status=self.row.status,
+            error="the caller left before the end",
+        )
+
+    def _settle(self, usage: Usage | None, **facts: Any) -> Attempt:
+        if self._over:
+            return self.row
+        self._over = True
+        cost, price_id = (0, None) if usage is None else self._priced(usage)
+        self.row = msgspec.structs.replace(
+            self.row,
+            seconds=self._clock.monotonic() - self._began,
+            usage=usage,
+            cost_nano=cost,
+            price_id=price_id,
+            dropped=self.dropped,
+            **facts,
+        )
+        _log(self.call, self.row)
+        return self.row
+
+    def _priced(self, usage: Usage) -> tuple[int | None, str | None]:
+        """At the price that held when it was sent."""
+        sent = as_datetime(self.row.started_at)
+        price = self._prices.at(self.model.name, sent, usage.input_tokens or 0)
+        return price_usage(price, usage), price.id if price else None
+
+    def _spent(self, incoming: Incoming | None) -> Usage:
+        read = estimate_tokens(self.call.messages.decode())
+        if incoming is not None:
+            return incoming.spent(read)
+        return Usage(input_tokens=read, output_tokens=0, source="estimated")
+
+    def _counted(self, answer: Answer) -> Usage:
+        told = answer.usage
+        calls = "".join(str(call.get("function")) for call in answer.tool_calls)
+        read, wrote = told.input_tokens, told.output_tokens
+        if read is None:
+            read = estimate_tokens(self.call.messages.decode())
+        if wrote is None:
+            wrote = estimate_tokens(answer.content + (answer.reasoning or "") + calls)
+        return msgspec.structs.replace(told, input_tokens=read, output_tokens=wrote, source="counted")
+
+
+def _log(call: Call, attempt: Attempt) -> None:
+    answered = attempt.outcome == "ok"
+    logs.event(
+        logging.INFO if answered else logging.WARNING,
+        "attempt answered" if answered else "attempt failed",
+        call.id,
+        agent=call.scope.agent,
+        model=attempt.model,
+        provider=attempt.provider,
+        outcome=attempt.outcome,
+        status=attempt.status,
+        seconds=round(attempt.seconds, 3),
+        cost_nano=attempt.cost_nano,
+    )

@@ -1,6 +1,7 @@
 """`make bench`: every benchmark of this folder, one after the other."""
 
-from benchmarks import transport
+from benchmarks import overhead, transport
 
 if __name__ == "__main__":
     transport.main()
+    overhead.main()

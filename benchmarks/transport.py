@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import gc
 import resource
-import statistics
 import subprocess
 import sys
 import time
@@ -23,14 +22,14 @@ from typing import TYPE_CHECKING, Protocol, cast
 import aiohttp
 import httpx
 
+from benchmarks.measure import IN_FLIGHT, cpu_per_unit, report
 from turnout.providers.base import Request, Timeouts
 from turnout.providers.sse import EventReader
 from turnout.providers.transport import HttpTransport
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator
 
-IN_FLIGHT = 32
 QUESTION = b"q" * 1900
 ANSWER = b"a" * 1100
 HEADERS = {"authorization": "Bearer benchmark", "content-type": "application/json", "user-agent": "turnout"}
@@ -182,32 +181,6 @@ async def _clients(url: str, only: list[str]) -> AsyncIterator[dict[str, Client]
         await transport.close()
 
 
-async def _cpu_per_unit(call: Callable[[], Awaitable[int]], calls: int, expected: int, unit: int) -> float:
-    """Microseconds of this process's user and system time for each of `calls` times `unit`."""
-
-    async def worker(count: int) -> None:
-        for _ in range(count):
-            got = await call()
-            if got != expected:
-                raise RuntimeError(f"expected {expected}, got {got}")
-
-    gc.collect()
-    before = time.process_time()
-    await asyncio.gather(*(worker(calls // IN_FLIGHT) for _ in range(IN_FLIGHT)))
-    return (time.process_time() - before) * 1e6 / (calls // IN_FLIGHT * IN_FLIGHT * unit)
-
-
-def _report(title: str, figures: dict[str, list[float]]) -> None:
-    own = figures.get("own")
-    print(f"{title:<26}{'min':>9}{'median':>9}{'max':>9}   own costs")
-    for name, values in figures.items():
-        share = [ours / theirs for ours, theirs in zip(own or [], values, strict=False)]
-        ratio = f"1/{1 / statistics.median(share):.1f} of it" if share and name != "own" else ""
-        print(
-            f"  {name:<24}{min(values):>9.1f}{statistics.median(values):>9.1f}{max(values):>9.1f}   {ratio}"
-        )
-
-
 async def _measure(url: str, only: list[str], rounds: int, calls: int) -> None:
     plain: dict[str, list[float]] = {name: [] for name in only}
     stream: dict[str, list[float]] = {name: [] for name in only}
@@ -215,14 +188,14 @@ async def _measure(url: str, only: list[str], rounds: int, calls: int) -> None:
         for number in range(rounds + 1):  # the first one warms up and does not count
             for name, client in clients.items():
                 share = 8 if name == "httpx" else 1
-                used = await _cpu_per_unit(client.plain, calls // share, len(ANSWER), 1)
+                used = await cpu_per_unit(client.plain, calls // share, len(ANSWER), 1)
                 streams = max(IN_FLIGHT, calls // 24 // share)
-                read = await _cpu_per_unit(client.stream, streams, EVENTS_PER_STREAM, EVENTS_PER_STREAM)
+                read = await cpu_per_unit(client.stream, streams, EVENTS_PER_STREAM, EVENTS_PER_STREAM)
                 if number:
                     plain[name].append(used)
                     stream[name].append(read)
-    _report("us of CPU per plain call", plain)
-    _report("us of CPU per SSE event", stream)
+    report("us of CPU per plain call", plain)
+    report("us of CPU per SSE event", stream)
 
 
 async def _memory(url: str) -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from turnout.routing.base import Strategy
     from turnout.types import Answer, Attempt, Model, Plan, Reason
 
+DEEPEST = 64
+"""Levels of lists and dicts in a message."""
 ENDS_SOON = timedelta(days=90)
 """How long before a model's name ends its replies begin to say so."""
 
@@ -263,15 +265,21 @@ def _encode(messages: Messages) -> tuple[bytes, bool]:
         )
     if not messages:
         raise InvalidRequest("messages is empty", hint="there must be at least one message")
-    _refuse_nan(messages, "messages")
+    try:
+        encoded = msgspec.json.encode(messages)
+    except RecursionError:
+        _refuse_nan(messages, "messages")
+        raise
+    except (TypeError, ValueError) as error:
+        raise _unfit(error) from None
+    # NaN is encoded as null, and what is nested deep has many brackets: only then is it worth a look.
+    if b"null" in encoded or encoded.count(b"[") + encoded.count(b"{") > DEEPEST:
+        _refuse_nan(messages, "messages")
     try:
         turns = msgspec.convert(messages, list[_Turn])
-        encoded = msgspec.json.encode(messages)
         encoded.decode()
-    except (msgspec.ValidationError, TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(
-            f"messages: {error}", hint="messages are dicts with `role` and `content`"
-        ) from None
+    except (msgspec.ValidationError, ValueError) as error:
+        raise _unfit(error) from None
     images = any(
         part.get("type") in {"image_url", "input_image", "image"}
         for turn in turns
@@ -281,14 +289,18 @@ def _encode(messages: Messages) -> tuple[bytes, bool]:
     return encoded, images
 
 
+def _unfit(error: Exception) -> InvalidRequest:
+    return InvalidRequest(f"messages: {error}", hint="messages are dicts with `role` and `content`")
+
+
 def _refuse_nan(value: Any, where: str, depth: int = 0) -> None:
     """NaN and infinity are no JSON; an encoder would send null in their place."""
     if isinstance(value, float) and not math.isfinite(value):
         raise InvalidRequest(
             f"{where} holds {value}, which JSON cannot say", hint="send a finite number or text"
         )
-    if depth > 64:
-        raise InvalidRequest(f"{where} is nested more than 64 deep", hint="send it as text")
+    if depth > DEEPEST:
+        raise InvalidRequest(f"{where} is nested more than {DEEPEST} deep", hint="send it as text")
     items: Sequence[tuple[Any, Any]] = ()
     if isinstance(value, dict):
         items = list(value.items())
@@ -314,5 +326,6 @@ def _choose(options: Options | None, keywords: dict[str, Any]) -> Options:
         )
     chosen = msgspec.structs.replace(options or Options(), **keywords) if keywords else options or Options()
     for name in ("tools", "tool_choice", "response_format", "extra"):
-        _refuse_nan(getattr(chosen, name), name)
+        if value := getattr(chosen, name):
+            _refuse_nan(value, name)
     return chosen

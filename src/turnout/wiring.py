@@ -63,7 +63,8 @@ class LLMClient(Engine):
         rows = registry.load(plugins.with_agents(self.settings))
         codecs = SHIPPED_CODECS | plugins.codecs()
         _check_codecs(rows, codecs)
-        self._transports = _transports(self.settings) | dict(transports or {})
+        self.transports: dict[str, Transport] = _transports(self.settings) | dict(transports or {})
+        """By URL scheme."""
         timeouts = Timeouts(
             connect=self.settings.connect_timeout,
             first_token=self.settings.first_token_timeout,
@@ -71,7 +72,7 @@ class LLMClient(Engine):
             total=self.settings.timeout,
         )
         keys = Keys(clock)
-        attempts = Attempts(rows, codecs, self._transports, keys, clock)
+        attempts = Attempts(rows, codecs, self.transports, keys, clock)
         super().__init__(
             rows,
             attempts,
@@ -81,7 +82,7 @@ class LLMClient(Engine):
             clock,
             Hooks(hooks),
         )
-        self.embedder = Embedder(rows, self._transports, keys, timeouts, clock, _embeds(self.settings))
+        self.embedder = Embedder(rows, self.transports, keys, timeouts, clock, _embeds(self.settings))
         self._sync: SyncClient | None = None
 
     @property
@@ -93,7 +94,7 @@ class LLMClient(Engine):
 
     async def close(self) -> None:
         """Give back connections and end the local model's process."""
-        for transport in self._transports.values():
+        for transport in self.transports.values():
             await transport.close()
 
     async def __aenter__(self) -> Self:

@@ -225,7 +225,7 @@ def versions(found: Mapping[str, str | None]) -> Check:
 
 async def reached(client: LLMClient, endpoints: list[Endpoint]) -> list[Check]:
     """Every callable endpoint, asked at the same time."""
-    transports = client._transports  # noqa: SLF001 - the wired ones, proxies and all
+    transports = client.transports  # the wired ones, proxies and all
     asked = [reach_one(row, transports[row.base_url.partition(":")[0]]) for row in endpoints if row.callable]
     return await asyncio.gather(*asked) or [Check("reach", "ok", "no provider to ask")]
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from turnout.errors import Unreachable
+from turnout.errors import ProviderError, Unreachable
 from turnout.providers.dial import dial, resolve
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Pool:
             reply.dequeued()
         except BaseException:
             self._pass_on(turn)
-            with suppress(Exception):
+            with suppress(ProviderError):
                 reply.dequeued()
             raise
         return granted

@@ -50,7 +50,7 @@ def make_client(tmp_path: Path) -> MakeClient:
     """A client from environment variables, given as keywords; it finds nothing else."""
 
     def make(transports: Mapping[str, Transport] | None = None, **env: str) -> LLMClient:
-        environ = {"TURNOUT_HOME": str(tmp_path / "home"), **env}
+        environ = {"TURNOUT_HOME": str(tmp_path / "home"), "TURNOUT_DATABASE_URL": "sqlite://", **env}
         return LLMClient(load_settings(environ=environ, folder=tmp_path), transports=transports)
 
     return make

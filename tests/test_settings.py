@@ -235,7 +235,7 @@ def test_no_key_is_shown(tmp_path: Path) -> None:
         ("timeout = = 1\n", "is not TOML: ", "correct that line"),
         ("timout = 1\n", "unknown key 'timout'", "did you mean 'timeout'?"),
         ("[modles.x]\n", "unknown key 'modles'", "did you mean 'models'?"),
-        ("qqq = 1\n", "unknown key 'qqq'", "known are: agents, calendars, connect_timeout,"),
+        ("qqq = 1\n", "unknown key 'qqq'", "known are: agents, calendars, capture, connect_timeout,"),
         ("models = 5\n", "models must be a table", "write [models] on a line of its own"),
         ("[prices]\n", "prices must be a table", "write [[prices]] on a line of its own"),
         ('timeout = "soon"\n', "timeout: 'soon' is not a time", "above 0 and up to 86400"),

@@ -4,48 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
+import logging
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
+from turnout import logs
 from turnout.errors import (
     EndpointMisconfigured,
     MissingKey,
     ProviderError,
     ProviderTimeout,
+    RateLimited,
     StreamTruncated,
     Unreachable,
 )
-from turnout.providers.base import Request, Timeouts
+from turnout.providers.base import Request
+from turnout.routing.keys import Keys
 from turnout.settlement import Settlement
 from turnout.streaming import Incoming
-from turnout.types import Answer, Attempt, Reason
+from turnout.types import Answer, Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import TracebackType
     from typing import Self
 
     from turnout.clock import Clock
-    from turnout.providers.base import Codec, Response, Transport
+    from turnout.grant import Grant
+    from turnout.providers.base import Codec, Response, Timeouts, Transport
     from turnout.registry import Registry
     from turnout.registry.endpoints import Endpoint
-    from turnout.routing.health import Keys
+    from turnout.routing.health import Health, ModelHealth, Permit
+    from turnout.trace.recorder import Recorder
     from turnout.types import Call, Delta, Model, Secret
 
 Got = TypeVar("Got")
 
 DRAIN = 0.05
 """Seconds an ended stream has to end its body too, so that its connection can be used again."""
-
-
-class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """What a plan gives one attempt; a second one beside it needs a grant of its own."""
-
-    timeouts: Timeouts
-    number: int = 1
-    """Of the attempt within its call."""
-    because: Reason | None = None
-    """Why the plan's first model is not the one that is tried."""
 
 
 class Outcome(msgspec.Struct, Generic[Got], frozen=True):
@@ -66,36 +64,51 @@ class Attempts:
         registry: Registry,
         codecs: Mapping[str, Codec],
         transports: Mapping[str, Transport],
-        keys: Keys,
+        health: Health,
+        recorder: Recorder,
         clock: Clock,
     ) -> None:
+        self.health = health
+        self.recorder = recorder
         self._registry = registry
-        self._codecs = codecs
+        self.codecs = codecs
         self._transports = transports
-        self._keys = keys
+        self._keys = Keys(clock)
         self._clock = clock
 
+    def speaking(self, codecs: Mapping[str, Codec]) -> Attempts:
+        """The same, in another wire: same keys, same health, same books."""
+        other = copy.copy(self)
+        other.codecs = codecs
+        return other
+
     async def make(self, call: Call, model: Model, grant: Grant) -> Outcome[Answer]:
-        """Try the model once, for the answer in one piece."""
-        trial = self._begin(call, model, grant)
+        """Try the model once, for the answer in one piece. Raises what the journal refuses the call with."""
+        trial = self._begin(call, model, grant, stream=False)
         try:
-            response = await self._send(trial, stream=False)
+            timeouts = await trial.turn(grant.timeouts.total)
+            response = await self._send(trial, timeouts, stream=False)
             async with response:
                 answer = trial.codec.decode(await _body(response, trial), model)
         except ProviderError as error:
-            return trial.failed(error)
+            outcome = trial.failed(error)
         except BaseException:
             trial.cancelled()
             raise
-        return Outcome(trial.settled.answered(answer), answer=answer)
+        else:
+            outcome = Outcome(trial.answered(answer), answer=answer)
+        await self.recorder.durable()
+        return outcome
 
     async def open(self, call: Call, model: Model, grant: Grant) -> Outcome[Live]:
         """Try the model once, for a stream; it comes back with its first token, or with what kept it from coming."""
-        trial = self._begin(call, model, grant)
+        trial = self._begin(call, model, grant, stream=True)
         patience = min(grant.timeouts.first_token, grant.timeouts.total)
         try:
+            timeouts = await trial.turn(patience)
+            patience = min(timeouts.first_token, timeouts.total)
             async with asyncio.timeout(patience):
-                live = await self._open(trial)
+                live = await self._open(trial, timeouts)
         except TimeoutError:
             return trial.failed(ProviderTimeout(f"no token came within {patience:g} s"))
         except ProviderError as error:
@@ -105,8 +118,8 @@ class Attempts:
             raise
         return Outcome(trial.settled.row, answer=live)
 
-    async def _open(self, trial: _Trial) -> Live:
-        response = await self._send(trial, stream=True)
+    async def _open(self, trial: _Trial, timeouts: Timeouts) -> Live:
+        response = await self._send(trial, timeouts, stream=True)
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(response)
             kind = response.headers.get("content-type", "")
@@ -116,20 +129,22 @@ class Attempts:
             else:
                 answer = trial.codec.decode(await _body(response, trial), trial.model)
                 incoming = Incoming.whole(answer)
-            trial.settled.first_token()
+            trial.first_token()
             stack.pop_all()
-        return Live(incoming, response, trial)
+        return Live(incoming, response, trial, self.recorder)
 
-    def _begin(self, call: Call, model: Model, grant: Grant) -> _Trial:
+    def _begin(self, call: Call, model: Model, grant: Grant, *, stream: bool) -> _Trial:
         endpoint = self._registry.endpoints[model.provider]
-        settled = Settlement(call, model, self._registry.prices, self._clock)
-        return _Trial(endpoint, self._codecs[endpoint.codec], self._keys, settled, grant)
+        settled = Settlement(
+            call, model, grant, self._registry.prices, self.recorder, self._clock, stream=stream
+        )
+        return _Trial(endpoint, self.codecs[endpoint.codec], self._keys, self.health, settled)
 
-    async def _send(self, trial: _Trial, *, stream: bool) -> Response:
+    async def _send(self, trial: _Trial, timeouts: Timeouts, *, stream: bool) -> Response:
         request = trial.request(stream=stream)
         transport = self._transports[request.url.partition(":")[0]]
         try:
-            return await transport.send(request, trial.grant.timeouts)
+            return await transport.send(request, timeouts)
         except ValueError as error:
             raise EndpointMisconfigured(
                 str(error), hint="look for odd characters in the key and the base URL"
@@ -143,7 +158,8 @@ class Live:
     closes at once.
     """
 
-    def __init__(self, incoming: Incoming, response: Response, trial: _Trial) -> None:
+    def __init__(self, incoming: Incoming, response: Response, trial: _Trial, recorder: Recorder) -> None:
+        self._recorder = recorder
         self._incoming = incoming
         self._response = response
         self._trial = trial
@@ -179,6 +195,14 @@ class Live:
             await self._leave()
             raise
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
     async def aclose(self) -> None:
         """Want no more of it."""
         self._trial.cancelled(self._incoming)
@@ -188,13 +212,14 @@ class Live:
         if self._answer is not None:
             return
         self._answer = self._incoming.answer()
-        self._trial.settled.answered(self._answer)
+        self._trial.answered(self._answer)
         try:
             async with asyncio.timeout(DRAIN):
                 await self._incoming.drain()
         except (TimeoutError, ProviderError):
             pass  # the answer is whole; only its connection is lost
         await self._leave()
+        await self._recorder.durable()
 
     async def _leave(self) -> None:
         await self._response.__aexit__(None, None, None)
@@ -204,15 +229,36 @@ class _Trial:
     """One attempt under way: where it goes, with which key, and what becomes of it."""
 
     def __init__(
-        self, endpoint: Endpoint, codec: Codec, keys: Keys, settled: Settlement, grant: Grant
+        self, endpoint: Endpoint, codec: Codec, keys: Keys, health: Health, settled: Settlement
     ) -> None:
         self.codec = codec
         self.settled = settled
         self.model = settled.model
-        self.grant = grant
         self._endpoint = endpoint
         self._keys = keys
-        self._key: Secret | None = keys.pick(endpoint)
+        self._key: Secret | None = None
+        self._health = health
+        self._permit: Permit | None = None
+
+    async def turn(self, seconds: float) -> Timeouts:
+        """Wait until the provider takes another call at once; the deadlines that are left then.
+
+        Raises `RateLimited` when that takes all of the `seconds` an attempt may last.
+        """
+        timeouts = self.settled.grant.timeouts
+        try:
+            self._permit = await self._health.turn(self.model, seconds)
+        except RateLimited as error:
+            error.sent = False
+            raise
+        self._key = self._keys.pick(self._endpoint)
+        if not (waited := seconds - self._permit.seconds):
+            return timeouts
+        return msgspec.structs.replace(
+            timeouts,
+            total=max(0.001, timeouts.total - waited),
+            first_token=max(0.001, timeouts.first_token - waited),
+        )
 
     def request(self, *, stream: bool) -> Request:
         """The request. Raises `MissingKey`, and what the codec finds wrong."""
@@ -228,6 +274,18 @@ class _Trial:
         url = f"{endpoint.base_url}{self.codec.path}{'?' if query else ''}{query}"
         return Request(url=url, body=body, headers=headers)
 
+    def first_token(self) -> None:
+        """It has come."""
+        self.settled.first_token()
+        if self._permit is not None:
+            self._turned(self._permit.answering())
+
+    def answered(self, answer: Answer) -> Attempt:
+        """Settle the whole answer."""
+        if self._permit is not None:
+            self._turned(self._permit.done())
+        return self.settled.answered(answer)
+
     def failed(self, error: ProviderError, incoming: Incoming | None = None) -> Outcome[Any]:
         """Settle what the provider did not do."""
         error.provider = error.provider or self.model.provider
@@ -237,11 +295,29 @@ class _Trial:
         error.request_id = error.request_id or self.settled.call.id
         row = self.settled.failed(error, incoming)
         self._keys.note(self._endpoint, self._key, error)
-        return Outcome(row, error=error, again=self._keys.another(self._endpoint, error))
+        another = self._key is not None and self._keys.another(self._endpoint, error)
+        if self._permit is not None:
+            self._turned(self._permit.done(error, another_key=another))
+        return Outcome(row, error=error, again=another)
 
     def cancelled(self, incoming: Incoming | None = None) -> None:
         """Settle what nobody waits for any longer."""
-        self.settled.cancelled(incoming)
+        if self._permit is not None:
+            self._permit.cancelled()
+        self.settled.cancelled(incoming, sent=self._permit is not None)
+
+    def _turned(self, now: ModelHealth | None) -> None:
+        """Say that the upstream's circuit has opened or closed, if it has."""
+        if now is not None:
+            logs.event(
+                logging.INFO if now.state == "closed" else logging.WARNING,
+                "circuit closed" if now.state == "closed" else "circuit open",
+                self.settled.call.id,
+                provider=now.provider,
+                model=now.model,
+                seconds=round(now.seconds),
+                reason=now.last_error,
+            )
 
 
 async def _body(response: Response, trial: _Trial) -> bytes:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from turnout.hooks import Hooks
     from turnout.registry import Registry
     from turnout.routing.base import Strategy
-    from turnout.types import Answer, Attempt, Model, Plan, Reason
+    from turnout.routing.health import ModelHealth
+    from turnout.types import Answer, Attempt, Model, Plan
 
 DEEPEST = 64
 """Levels of lists and dicts in a message."""
@@ -134,6 +135,10 @@ class Engine:
         await self._fallback.run(call, self._plan(call), reading.make)
         return cast("Value", reading.value)
 
+    def health(self) -> list[ModelHealth]:
+        """How every upstream is that was asked so far: its circuit, its limit, its rest."""
+        return self._attempts.health.report()
+
     async def embed(
         self, texts: list[str], *, model: str | None = None, dimensions: int | None = None
     ) -> Embeddings:
@@ -173,6 +178,7 @@ class Engine:
                 session=keywords.pop("session_id", None),
                 parent=keywords.pop("parent", None),
                 tags=keywords.pop("tags", None) or {},
+                operation=keywords.pop("operation", "agent_execution"),
             )
             chosen = _choose(options, keywords)
         except (ValueError, TypeError) as error:
@@ -183,7 +189,7 @@ class Engine:
             id=self._clock.new_id(),
             messages=encoded,
             options=chosen,
-            scope=scope,
+            scope=self._attempts.recorder.scope(scope),
             model=model,
             has_images=has_images,
         )
@@ -194,36 +200,54 @@ class Engine:
             today=self._clock.today().date(),
             least_tokens=least_tokens(call.messages),
             stand_ins=self._stand_ins,
+            health=self._attempts.health.snapshot(),
         )
         strategy = self._by_agent if call.model is None else self._pinned
         return strategy.plan(call, facts)
 
     async def _run(self, asked: Call) -> Reply:
         call = await self._hooks.before(asked)
-        plan = self._plan(call)
-        served = await self._fallback.run(call, plan, self._attempts.make)
-        return await self._hooks.after(call, self._reply(call, plan, served, served.attempts, served.answer))
+        recorder = self._attempts.recorder
+        trace_id = recorder.trace_id(call)
+        recorder.asked(call)
+        try:
+            plan = self._plan(call)
+            served = await self._fallback.run(call, plan, self._attempts.make)
+        finally:
+            recorder.finished(call)
+        reply = self._reply(call, plan, served, served.attempts, served.answer, trace_id)
+        return await self._hooks.after(call, reply)
 
     async def _stream(self, asked: Call) -> AsyncGenerator[Delta, None]:
         call = await self._hooks.before(asked)
-        plan = self._plan(call)
-        served = await self._fallback.run(call, plan, self._attempts.open, stream=True)
-        live = served.answer
+        recorder = self._attempts.recorder
+        trace_id = recorder.trace_id(call)
+        recorder.asked(call)
         try:
-            async for delta in live:
-                yield delta
-        except ProviderError as error:
-            error.attempts = (*served.attempts[:-1], live.attempt)
-            raise
+            plan = self._plan(call)
+            served = await self._fallback.run(call, plan, self._attempts.open, stream=True)
+            async with served.answer as live:
+                try:
+                    async for delta in live:
+                        yield delta
+                except ProviderError as error:
+                    error.attempts = (*served.attempts[:-1], live.attempt)
+                    raise
         finally:
-            await live.aclose()
+            recorder.finished(call)
         attempts = (*served.attempts[:-1], live.attempt)
-        reply = self._reply(call, plan, served, attempts, live.answer)
+        reply = self._reply(call, plan, served, attempts, live.answer, trace_id)
         reply = await self._hooks.after(call, reply)
         yield Delta(usage=reply.usage, reply=reply)
 
     def _reply(
-        self, call: Call, plan: Plan, served: Served[Any], attempts: tuple[Attempt, ...], answer: Answer
+        self,
+        call: Call,
+        plan: Plan,
+        served: Served[Any],
+        attempts: tuple[Attempt, ...],
+        answer: Answer,
+        trace_id: str,
     ) -> Reply:
         model = served.model
         return Reply(
@@ -234,11 +258,11 @@ class Engine:
             provider=model.provider,
             usage=attempts[-1].usage or answer.usage,
             attempts=attempts,
-            trace_id=call.id,
+            trace_id=trace_id,
             tool_calls=answer.tool_calls,
             reasoning=answer.reasoning,
             thinking_blocks=answer.thinking_blocks,
-            fallback_reason=_why_not_first(plan, served),
+            fallback_reason=served.because,
             notices=plan.notices + self._ends_soon(model),
         )
 
@@ -247,14 +271,6 @@ class Engine:
             return ()
         heir = f", then {model.successor} stands in its place" if model.successor else ""
         return (f"{model.name} retires on {model.retires_on}{heir}",)
-
-
-def _why_not_first(plan: Plan, served: Served[Any]) -> Reason | None:
-    if served.model is not plan.models[0] and served.first_error is not None:
-        return served.first_error.reason
-    # `left_out` is in the tier's order, so its head was before the plan's first model or behind it.
-    ahead = plan.left_out[0] if plan.left_out else None
-    return ahead.reason if ahead is not None and ahead.ahead else None
 
 
 def _encode(messages: Messages) -> tuple[bytes, bool]:

@@ -5,6 +5,7 @@ Nothing at or below `wiring` imports `turnout` itself, so what is reached for fr
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -39,3 +40,12 @@ def forget() -> Any:
     with _lock:
         old, _runtime = _runtime, None
         return old
+
+
+def _forked() -> None:
+    """The parent's runtime, with its sockets and threads, is not the child's: the next use wires another."""
+    global _lock, _runtime
+    _lock, _runtime = threading.Lock(), None
+
+
+os.register_at_fork(after_in_child=_forked)

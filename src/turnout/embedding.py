@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from turnout.attempt import Attempts, Grant
 from turnout.cost.estimate import estimate_tokens
 from turnout.errors import ConfigError, InvalidRequest, MalformedReply, MissingKey, Verdict
+from turnout.grant import Grant
 from turnout.providers import failures
 from turnout.providers.json_body import read
 from turnout.providers.openai import OpenAICodec
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from decimal import Decimal
 
+    from turnout.attempt import Attempts
     from turnout.clock import Clock
     from turnout.errors import ProviderError
-    from turnout.providers.base import StreamDecoder, Timeouts, Transport
+    from turnout.providers.base import StreamDecoder, Timeouts
     from turnout.registry import Registry
-    from turnout.routing.health import Keys
     from turnout.types import Model
 
 DEFAULT = "text-embedding-3-small"
@@ -73,15 +73,13 @@ class Embedder:
     def __init__(
         self,
         registry: Registry,
-        transports: Mapping[str, Transport],
-        keys: Keys,
+        attempts: Attempts,
         timeouts: Timeouts,
         clock: Clock,
         stand_in: str | None = None,
     ) -> None:
         self._registry = registry
-        self._transports = transports
-        self._keys = keys
+        self._attempts = attempts
         self._timeouts = timeouts
         self._clock = clock
         self._stand_in = stand_in
@@ -97,13 +95,19 @@ class Embedder:
         row = self._choose(model)
         _check(texts, dimensions, row)
         deadline = self._clock.monotonic() + self._timeouts.total
-        scope = Scope(agent=self._registry.agents.default.id)
+        scope = Scope(agent=self._registry.agents.default.id, operation="search")
         call = Call(id=self._clock.new_id(), messages=b"[]", options=Options(), scope=scope, model=row.name)
         attempts: list[Attempt] = []
         done: list[_Batch] = []
         for part in _parts(texts):
             batch = _Batch(part, dimensions, done[-1] if done else None)
-            await self._ask(batch, call, row, deadline, attempts)
+            await self._ask(
+                batch,
+                msgspec.structs.replace(call, messages=msgspec.json.encode(part)),
+                row,
+                deadline,
+                attempts,
+            )
             done.append(batch)
         read = sum(batch.used.input_tokens or 0 for batch in done)
         told = all(batch.used.source == "reported" for batch in done)
@@ -142,7 +146,7 @@ class Embedder:
     ) -> None:
         """Have the batch answered. Raises the failure that no further try can mend, or is left time for."""
         endpoint = self._registry.endpoints[row.provider]
-        wire = Attempts(self._registry, {endpoint.codec: batch}, self._transports, self._keys, self._clock)
+        wire = self._attempts.speaking({endpoint.codec: batch})
         for wait in (*WAITS, math.inf):
             left = max(0.001, deadline - self._clock.monotonic())
             limits = {"connect": min(self._timeouts.connect, left), "first_byte": left, "idle": left}

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from turnout.attempt import Grant
 from turnout.errors import AllProvidersFailed, ProviderError, ProviderTimeout, Verdict
-from turnout.types import Attempt, Model
+from turnout.grant import Grant
+from turnout.types import Attempt, Model, Reason
 
 Got = TypeVar("Got")
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from turnout.attempt import Outcome
     from turnout.clock import Clock
     from turnout.providers.base import Timeouts
+    from turnout.routing.base import Obstacle
     from turnout.types import Call, Plan
 
     TryOnce = Callable[[Call, Model, Grant], Awaitable[Outcome[Got]]]
@@ -39,16 +40,22 @@ class Served(msgspec.Struct, Generic[Got], frozen=True):
     answer: Got
     """An `Answer`; or a `Live` one, whose attempt is the last of `attempts` and is not settled yet."""
     attempts: tuple[Attempt, ...]
-    first_error: ProviderError | None
-    """Why the plan's first model did not answer."""
+    because: Reason | None
+    """Why it was not the agent's first choice; `None` when it was."""
 
 
 class Fallback:
-    """Runs plans. `timeouts` are the deadlines of each attempt, within the call's own."""
+    """Runs plans. `timeouts` are the deadlines of each attempt, within the call's own.
 
-    def __init__(self, timeouts: Timeouts, clock: Clock) -> None:
+    `obstacle` says what speaks against a model just now: it may have fallen ill since the plan was made.
+    """
+
+    def __init__(
+        self, timeouts: Timeouts, clock: Clock, obstacle: Callable[[Model], Obstacle | None] = lambda _: None
+    ) -> None:
         self._timeouts = timeouts
         self._clock = clock
+        self._obstacle = obstacle
 
     async def run(
         self, call: Call, plan: Plan, attempt: TryOnce[Got], *, stream: bool = False
@@ -58,18 +65,20 @@ class Fallback:
         Raises the provider's own error when no model can help, else `AllProvidersFailed` with every attempt.
         """
         deadline = self._clock.monotonic() + (call.options.timeout or self._timeouts.total)
-        walk = _Walk(plan)
+        walk = _Walk(plan, self._obstacle)
         for rounds in range(ROUNDS):
             while (model := walk.next()) is not None:
+                because = walk.because(model)
                 grant = Grant(
                     timeouts=self._share(deadline, others=walk.others, stream=stream),
                     number=len(walk.attempts) + 1,
-                    because=walk.first_error.reason if walk.first_error else None,
+                    because=because,
+                    previous=walk.attempts[-1] if walk.attempts else None,
                 )
                 outcome = await attempt(call, model, grant)
                 walk.note(model, outcome)
                 if outcome.answer is not None:
-                    return Served(model, outcome.answer, tuple(walk.attempts), walk.first_error)
+                    return Served(model, outcome.answer, tuple(walk.attempts), because)
                 if outcome.error is not None and outcome.error.verdict is Verdict.STOP:
                     outcome.error.attempts = tuple(walk.attempts)
                     raise outcome.error
@@ -108,9 +117,12 @@ class Fallback:
 class _Walk:
     """Where one plan stands."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, obstacle: Callable[[Model], Obstacle | None]) -> None:
         self.attempts: list[Attempt] = []
+        self._obstacle = obstacle
         self._first = plan.models[0].name
+        # `left_out` is in the tier's order, so its head was before the plan's first model or behind it.
+        self._ahead = plan.left_out[0].reason if plan.left_out and plan.left_out[0].ahead else None
         self._queue = list(plan.models)
         self._failed: dict[str, tuple[Model, ProviderError]] = {}
         self._narrow = 0
@@ -120,18 +132,26 @@ class _Walk:
         """Somebody stands behind the model that is next to be tried."""
         return any(model.context_window > self._narrow for model in self._queue)
 
-    @property
-    def first_error(self) -> ProviderError | None:
-        """The latest failure of the plan's first model."""
-        return self._failed[self._first][1] if self._first in self._failed else None
+    def because(self, model: Model) -> Reason | None:
+        """Why the agent's first choice is not the one: it failed, or stood before all that can be called."""
+        if model.name != self._first and self._first in self._failed:
+            return self._failed[self._first][1].reason
+        return self._ahead
 
     def next(self) -> Model | None:
-        """The next model whose window may hold the call."""
-        while self._queue:
-            model = self._queue.pop(0)
-            if model.context_window > self._narrow:
-                return model
-        return None
+        """The next model whose window may hold the call; one that is not well comes after those that are."""
+        fit = [model for model in self._queue if model.context_window > self._narrow]
+        if not fit:
+            return None
+        model = min(fit, key=self._wait_for)
+        if fit[0].name == self._first != model.name and (obstacle := self._obstacle(fit[0])) is not None:
+            self._ahead = obstacle.reason
+        self._queue.remove(model)
+        return model
+
+    def _wait_for(self, model: Model) -> float:
+        obstacle = self._obstacle(model)
+        return -1.0 if obstacle is None else obstacle.seconds
 
     def note(self, model: Model, outcome: Outcome[Any]) -> None:
         """Keep what came of a try."""

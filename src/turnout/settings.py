@@ -42,6 +42,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The local model stands behind every plan; `None`: only while no provider can be called."""
     model_file: Path | None = None
     """A GGUF file for the local model instead of SmolLM2."""
+    database_url: Secret | None = None
+    """Where the record is kept: `sqlite:///...` or `postgresql://...`; `turnout.db` in the data folder when `None`."""
+    durability: Literal["process", "power", "store"] = "process"
+    """What a record has survived before its answer leaves: this process's end, a power cut, or the store's commit."""
+    on_full: Literal["drop", "refuse"] = "drop"
+    """What happens when there is no room for the record: it is counted and lost, or no new call begins."""
+    spool_bytes: int = 1 << 30
+    """How much may wait on this host for a store that is away."""
+    capture: dict[str, Literal["off", "metadata", "full"]] = {}
+    """How much is kept of what agents say and hear, by agent; `default` for the others, `metadata` without it."""
+    redact: tuple[str, ...] = ()
+    """Further regular expressions of what must not be kept."""
+    retention: dict[str, int] = {}
+    """Days: `bodies` (7), `events` (30), `costs` (400)."""
+    otel: bool = False
+    """Send spans by OTLP, as the `OTEL_*` variables say (extra `otel`)."""
     disabled_providers: frozenset[str] = frozenset()
     keys: dict[str, tuple[Secret, ...]] = {}
     """By variable name; several in one variable rotate."""
@@ -224,14 +240,64 @@ def _model_file(value: Any, where: str) -> Path:
     return file
 
 
-def _transport(value: Any, where: str) -> str:
-    if value not in {"turnout", "aiohttp"}:
-        raise ConfigError(f"{where}: no transport {value!r}", hint='write "turnout" or "aiohttp"')
-    return str(value)
+def _one_of(*words: str) -> Callable[[Any, str], str]:
+    def parse(value: Any, where: str) -> str:
+        if value not in words:
+            raise ConfigError(
+                f"{where}: {value!r} is none of its values", hint=f"write one of: {', '.join(words)}"
+            )
+        return str(value)
+
+    return parse
+
+
+def _capture(value: Any, where: str) -> dict[str, str]:
+    """One level for everybody, or a table by agent."""
+    levels = value if isinstance(value, dict) else {"default": value}
+    check = _one_of("off", "metadata", "full")
+    return {agent: check(level, f"{where}, {agent}") for agent, level in levels.items()}
+
+
+def _patterns(value: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise ConfigError(f"{where} must be a list of texts", hint='write redact = ["acct-[0-9]+"]')
+    for pattern in value:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConfigError(
+                f"{where}: {pattern!r} is no regular expression: {error}", hint="correct it"
+            ) from None
+    return tuple(value)
+
+
+def _retention(value: Any, where: str) -> dict[str, int]:
+    known = ("bodies", "events", "costs")
+    if not isinstance(value, dict) or not all(
+        name in known and isinstance(days, int) and not isinstance(days, bool) and days > 0
+        for name, days in value.items()
+    ):
+        raise ConfigError(f"{where}: days by name, of {', '.join(known)}", hint="write bodies = 7")
+    return dict(value)
+
+
+def _bytes(value: Any, where: str) -> int:
+    text = str(value)
+    if not text.isdigit() or int(text) < 1 << 20:
+        raise ConfigError(f"{where}: {value!r} is not a size", hint="write bytes, at least 1048576")
+    return int(text)
 
 
 _PARSERS: dict[str, Callable[[Any, str], Any]] = {
-    "transport": _transport,
+    "transport": _one_of("turnout", "aiohttp"),
+    "database_url": lambda value, _: Secret(str(value)),
+    "durability": _one_of("process", "power", "store"),
+    "on_full": _one_of("drop", "refuse"),
+    "spool_bytes": _bytes,
+    "capture": _capture,
+    "redact": _patterns,
+    "retention": _retention,
+    "otel": _truth,
     "strategy": lambda value, _: str(value),
     "timeout": _seconds,
     "connect_timeout": _seconds,
@@ -244,6 +310,12 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
 # The last one that is set wins.
 _VARIABLES: dict[str, tuple[str, ...]] = {
     "transport": ("TURNOUT_TRANSPORT",),
+    "database_url": ("TURNOUT_DATABASE_URL",),
+    "durability": ("TURNOUT_DURABILITY",),
+    "on_full": ("TURNOUT_ON_FULL",),
+    "spool_bytes": ("TURNOUT_SPOOL_BYTES",),
+    "capture": ("TURNOUT_CAPTURE",),
+    "otel": ("TURNOUT_OTEL",),
     "strategy": ("TURNOUT_STRATEGY",),
     "timeout": ("TURNOUT_TIMEOUT",),
     "connect_timeout": ("TURNOUT_CONNECT_TIMEOUT",),

@@ -167,7 +167,7 @@ class _Nothing:
 class Collected:
     """What the deltas add up to."""
 
-    __slots__ = ("begun", "finish_reason", "reasoning", "text", "tool_calls")
+    __slots__ = ("_calls", "_latest", "begun", "finish_reason", "reasoning", "text", "tool_calls")
 
     def __init__(self) -> None:
         self.begun = False
@@ -175,6 +175,8 @@ class Collected:
         self.reasoning: list[str] = []
         self.tool_calls: list[dict[str, Any]] = []
         self.finish_reason: str | None = None
+        self._calls: dict[int | None, dict[str, Any]] = {}
+        self._latest: int | None = None
 
     def add(self, delta: Delta) -> None:
         """One more."""
@@ -205,15 +207,28 @@ class Collected:
         return estimate_tokens("".join(self.text + self.reasoning + calls))
 
     def _add_tool_call(self, piece: dict[str, Any]) -> None:
-        """Pieces of one call share an index; Gemini's compatible endpoint sends whole calls without one."""
-        calls, index = self.tool_calls, piece.get("index")
-        known = isinstance(index, int) and 0 <= index < len(calls)
-        new = not known and not (index is None and calls and not piece.get("id"))
-        if new:
-            calls.append({"id": "", "type": "function", _FUNCTION: {"name": "", "arguments": ""}})
-        call = calls[index] if known and isinstance(index, int) else calls[-1]
-        call["id"] = piece.get("id") or call["id"]
+        call = self._call(piece)
         told = piece.get(_FUNCTION)
         if isinstance(told, dict):
+            arguments = told.get("arguments") or ""
+            text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
             call[_FUNCTION]["name"] = told.get("name") or call[_FUNCTION]["name"]
-            call[_FUNCTION]["arguments"] += told.get("arguments") or ""
+            call[_FUNCTION]["arguments"] += text
+
+    def _call(self, piece: dict[str, Any]) -> dict[str, Any]:
+        """The call this piece is of: pieces of one call share an index.
+
+        Gemini's compatible endpoint sends whole calls without one, and Ollama counts every call as 0
+        (ollama/ollama#15457, 2026-06): there another id with a name begins another call.
+        """
+        index, id_ = piece.get("index"), piece.get("id")
+        if not isinstance(index, int):
+            index = None if id_ else self._latest
+        call = self._calls.get(index)
+        named = isinstance(piece.get(_FUNCTION), dict) and piece[_FUNCTION].get("name")
+        if call is None or (id_ and named and call["id"] not in ("", id_)):
+            call = {"id": "", "type": "function", _FUNCTION: {"name": "", "arguments": ""}}
+            self.tool_calls.append(call)
+        call["id"] = id_ or call["id"]
+        self._calls[index], self._latest = call, index
+        return call

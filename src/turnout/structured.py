@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from turnout.attempt import Grant, Outcome
+from turnout.attempt import Outcome
 from turnout.errors import ConfigError, InvalidRequest, MalformedReply
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from turnout.grant import Grant
     from turnout.types import Answer, Call, Model
 
     Attempt = Callable[[Call, Model, Grant], Awaitable[Outcome[Answer]]]

@@ -160,6 +160,10 @@ def _whole(name: str, value: Any, least: int | None) -> None:
         raise ValueError(f"{name} must be at least {least}, not {value}")
 
 
+Operation = Literal["routing", "agent_execution", "search", "critique", "other"]
+"""What a call is for, in the specification's words."""
+
+
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """Who pays and where it is counted."""
 
@@ -167,7 +171,9 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     session: str | None = None
     parent: str | None = None
+    """The run, span or `traceparent` within which it is made."""
     tags: dict[str, str] = {}
+    operation: Operation = "agent_execution"
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -255,7 +261,7 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LeftOut(msgspec.Struct, frozen=True):
-    """A model that the plan does not try, and why."""
+    """A model that the plan does not try, or (`BUSY`) only after the others, and why."""
 
     model: str
     reason: Reason
@@ -437,7 +443,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     provider: str
     asked: str | None = None
     """The model the caller pinned."""
-    operation: Literal["routing", "agent_execution", "search", "critique", "other"] = "agent_execution"
+    operation: Operation = "agent_execution"
     hold_nano: int | None = None
     """What it may cost at most; `None` where the price is not known."""
     input_tokens: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -24,9 +25,13 @@ from turnout.providers.scripted import ScriptedTransport
 from turnout.providers.transport import HttpTransport
 from turnout.registry.reading import did_you_mean
 from turnout.routing.by_agent import ByAgent
-from turnout.routing.health import Keys
+from turnout.routing.health import PATIENCE, Health
 from turnout.routing.pinned import Pinned
 from turnout.settings import Settings, load_settings
+from turnout.storage.record import record
+from turnout.trace.privacy import Privacy
+from turnout.trace.recorder import Recorder
+from turnout.trace.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,6 +39,8 @@ if TYPE_CHECKING:
 
     from turnout.providers.base import Codec, Transport
     from turnout.routing.base import Strategy
+    from turnout.storage.reports import Reports
+    from turnout.trace.otel import OtelExporter
     from turnout.types import Model
 
 SHIPPED_CODECS: dict[str, Codec] = {
@@ -65,24 +72,27 @@ class LLMClient(Engine):
         _check_codecs(rows, codecs)
         self.transports: dict[str, Transport] = _transports(self.settings) | dict(transports or {})
         """By URL scheme."""
+        self.record = record(self.settings, clock)
+        self._exporters = _exporters(self.settings)
+        self.recorder = Recorder(self.record, clock, _privacy(self.settings), self._exporters)
         timeouts = Timeouts(
             connect=self.settings.connect_timeout,
             first_token=self.settings.first_token_timeout,
             idle=self.settings.idle_timeout,
             total=self.settings.timeout,
         )
-        keys = Keys(clock)
-        attempts = Attempts(rows, codecs, self.transports, keys, clock)
+        health = Health(clock, min(PATIENCE, self.settings.timeout / 10))
+        attempts = Attempts(rows, codecs, self.transports, health, self.recorder, clock)
         super().__init__(
             rows,
             attempts,
-            Fallback(timeouts, clock),
+            Fallback(timeouts, clock, health.obstacle),
             (_strategy(self.settings), Pinned()),
             _stand_ins(self.settings, rows),
             clock,
             Hooks(hooks),
         )
-        self.embedder = Embedder(rows, self.transports, keys, timeouts, clock, _embeds(self.settings))
+        self.embedder = Embedder(rows, attempts, timeouts, clock, _embeds(self.settings))
         self._sync: SyncClient | None = None
 
     @property
@@ -96,6 +106,20 @@ class LLMClient(Engine):
         """Give back connections and end the local model's process."""
         for transport in self.transports.values():
             await transport.close()
+        try:
+            await asyncio.to_thread(self._close_record)
+        except RuntimeError:  # the interpreter ends and lends no threads any more
+            self._close_record()
+
+    @property
+    def reports(self) -> Reports:
+        """What was recorded, by this process and others. Raises `ConfigError` when the store cannot be opened."""
+        return self.record.reports
+
+    def _close_record(self) -> None:
+        for exporter in self._exporters:
+            exporter.close()
+        self.record.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -154,6 +178,28 @@ def _stand_ins(settings: Settings, rows: registry.Registry) -> tuple[str, ...]:
     if not (keyless if settings.dev_mode is None else settings.dev_mode):
         return ()
     return ("smollm2-135m" if local.available(settings.model_file) is None else "scripted",)
+
+
+def _privacy(settings: Settings) -> Privacy:
+    """Capture levels by agent, and what is blotted out: every key that is configured, and the user's patterns."""
+    levels = dict(settings.capture)
+    keys = [key for found in settings.keys.values() for key in found]
+    return Privacy(
+        Redactor(keys, settings.redact),
+        capture=levels.pop("default", "metadata"),
+        agents=levels,
+        ttl=settings.retention.get("bodies", 7) * 86_400,
+    )
+
+
+def _exporters(settings: Settings) -> list[OtelExporter]:
+    if not settings.otel:
+        return []
+    try:
+        from turnout.trace.otel import from_environment  # noqa: PLC0415 - extra `otel`
+    except ImportError:
+        raise ConfigError("otel = true needs OpenTelemetry", hint='pip install "turnout[otel]"') from None
+    return [from_environment()]
 
 
 def _embeds(settings: Settings) -> str | None:

@@ -7,11 +7,13 @@ import inspect
 import pkgutil
 from typing import Any
 
+import msgspec
 import pytest
 
 import turnout.providers
 from turnout import errors, wiring
 from turnout.providers.base import Codec
+from turnout.providers.sse import Event
 from turnout.types import Call, Model, Options, Scope
 
 MODEL = Model(name="m", provider="p", upstream="m-1", context_window=1000, max_output=100, default_output=10)
@@ -24,7 +26,7 @@ FOUND: dict[str, type[Any]] = {
     for _, kind in inspect.getmembers(
         importlib.import_module(f"turnout.providers.{module.name}"), inspect.isclass
     )
-    if all(hasattr(kind, verb) for verb in ("encode", "decode", "failure")) and kind is not Codec
+    if all(hasattr(kind, verb) for verb in ("encode", "decode", "decoder", "failure")) and kind is not Codec
 }
 DEEP = b'{"a":' * 5000 + b"1" + b"}" * 5000
 
@@ -68,6 +70,43 @@ def test_any_failure_is_named(name: str, status: int, body: bytes) -> None:
     error = FOUND[name]().failure(status, {}, body, MODEL)
     assert isinstance(error, errors.ProviderError)
     assert error.status == status
+
+
+@pytest.mark.parametrize("name", FOUND)
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"not json",
+        b"\xff\xfe",
+        DEEP,
+        b'{"error": {"message": "boom"}}',
+        b'{"choices": 5, "delta": 5}',
+    ],
+)
+@pytest.mark.parametrize("event", [b"", b"message_start", b"error", b"\xff"])
+def test_any_event_of_a_stream(name: str, data: bytes, event: bytes) -> None:
+    """No event lets anything but a ProviderError out, is a token, or ends the answer."""
+    decoder = FOUND[name]().decoder(MODEL)
+    try:
+        deltas = decoder.feed(Event(data, event))
+    except errors.ProviderError:
+        return
+    assert not any(delta.is_token for delta in deltas)
+    assert not decoder.ended
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_a_stream_is_asked_for(name: str) -> None:
+    """A streamed request says so and is otherwise the plain one, but for what asks for its usage."""
+    codec = FOUND[name]()
+    plain = msgspec.json.decode(codec.encode(CALL, MODEL)[0])
+    streamed = msgspec.json.decode(codec.encode(CALL, MODEL, stream=True)[0])
+    assert streamed.pop("stream") is True
+    streamed.pop("stream_options", None)
+    assert streamed == plain
 
 
 @pytest.mark.parametrize("name", FOUND)

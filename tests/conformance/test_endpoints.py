@@ -78,6 +78,20 @@ async def test_an_answer(client: LLMClient, server: LLMockServer) -> None:
     assert server.state.journal.records()[0].body["model"] == "probe-1"
 
 
+async def test_a_stream(client: LLMClient, server: LLMockServer) -> None:
+    """The row's model streams the same: its deltas add up to the reply, its usage is reported, its end is seen."""
+    server.state.scenarios.add(Reply(text="Hello there, Ulm."))
+    async with client:
+        deltas = [delta async for delta in client.stream("dojo", HI, model="probe", max_tokens=5)]
+    reply = deltas[-1].reply
+    assert reply is not None
+    assert "".join(delta.text for delta in deltas) == reply.content == "Hello there, Ulm."
+    assert (reply.finish_reason, reply.model) == ("stop", "probe")
+    assert (reply.usage.output_tokens or 0) > 0
+    assert reply.usage.source == "reported"
+    assert server.state.journal.records()[0].body["stream"] is True
+
+
 @pytest.mark.parametrize(
     ("status", "kind", "outcome"),
     [

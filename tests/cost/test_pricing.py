@@ -109,6 +109,19 @@ MORE = [
         ),
         47_750_000,
     ),
+    # half price until the year ends, and no price for the cache from then on
+    (
+        "gemini-3.8-flash",
+        datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC),
+        Usage(input_tokens=2_000, cached_input_tokens=1_000, output_tokens=300),
+        1_950_000,
+    ),
+    (
+        "gemini-3.8-flash",
+        datetime(2027, 1, 1, tzinfo=UTC),
+        Usage(input_tokens=2_000, cached_input_tokens=1_000, output_tokens=300),
+        5_250_000,
+    ),
     # free is a price, and so is nothing used
     ("smollm2-135m", PEAK, Usage(input_tokens=2_000, output_tokens=300), 0),
     ("gpt-4o", PEAK, Usage(input_tokens=0, output_tokens=0), 0),
@@ -118,6 +131,7 @@ MORE = [
     # not known
     ("deepseek-chat", datetime(2025, 9, 28, tzinfo=UTC), Usage(input_tokens=2_000, output_tokens=300), None),
     ("gpt-6-luna", SPECIFIED, Usage(input_tokens=2_000, output_tokens=300), None),
+    ("openrouter-deepseek-flash", PEAK, Usage(input_tokens=2_000, output_tokens=300), None),
     ("deepseek-chat", PEAK, Usage(), None),
     ("deepseek-chat", PEAK, Usage(input_tokens=2_000), None),
     ("deepseek-chat", PEAK, Usage(output_tokens=300), None),
@@ -143,7 +157,8 @@ def _keyless_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         current.forget()
         current.runtime()
     yield
-    current.forget()
+    if (left := current.forget()) is not None:
+        left.sync.close()
 
 
 @pytest.mark.parametrize(("model", "at", "cached", "nano", "_dollars"), WORKED)
@@ -193,6 +208,15 @@ def test_rounding_happens_once() -> None:
     """Two halves of one request are one nano-dollar: the sum is rounded, not its parts."""
     price = Price(id="half", input=Decimal("0.0005"), output=Decimal("0.0005"))
     assert price_usage(price, Usage(input_tokens=1, output_tokens=1)) == 1
+
+
+def test_a_cache_may_be_free() -> None:
+    """A price of 0 for the cache is a price, not one that is missing."""
+    price = Price(
+        id="free", input=Decimal(1), output=Decimal(1), cached_input=Decimal(0), cache_write=Decimal(0)
+    )
+    usage = Usage(input_tokens=10, cached_input_tokens=4, cache_write_tokens=3, output_tokens=0)
+    assert price_usage(price, usage) == 3_000
 
 
 def test_large_amounts_are_exact() -> None:

@@ -43,7 +43,7 @@ def test_the_demo_as_people_see_it(turnout: Turnout) -> None:
 async def test_killing_the_child_is_told_and_survived(make_client: MakeClient) -> None:
     """After kill -9 of the model's process the next call says what happened and is answered by a new one."""
     client = make_client()
-    local: LocalTransport = client._transports["local"]  # type: ignore[assignment]
+    local: LocalTransport = client.transports["local"]  # type: ignore[assignment]
     async with client:
         agent = (await Supervisor(client).route("debug this")).agent_id
         ask = [{"role": "user", "content": "hi"}]

@@ -50,7 +50,8 @@ def _keyless_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         current.forget()
         current.runtime()
     yield
-    current.forget()
+    if (left := current.forget()) is not None:
+        left.sync.close()
 
 
 @pytest.mark.parametrize(("agent", "model"), SERVED_BY)

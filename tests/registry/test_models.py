@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import tomllib
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from turnout import registry
 from turnout.errors import ConfigError
+from turnout.providers.openai import OpenAICodec
 from turnout.registry.reading import shipped
 from turnout.settings import Settings
-from turnout.types import Model
+from turnout.types import Call, Model, Options, Scope
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,6 +99,34 @@ def test_successors_may_follow_one_another(tmp_path: Path) -> None:
     models = load(tmp_path, toml).models
     assert models["gpt-4o-mini"].successor == "gpt-6-luna"
     assert models["gpt-6-luna"].successor == "gpt-4o"
+
+
+@pytest.mark.parametrize(
+    ("name", "thinking", "sent", "dropped"),
+    [
+        ("kimi-k2.6", None, {"thinking": {"type": "disabled"}}, ("temperature",)),
+        ("kimi-k2.6", True, {"thinking": {"type": "enabled"}}, ("temperature",)),
+        ("kimi-k2.6", "low", {"thinking": {"type": "disabled"}}, ("thinking", "temperature")),
+        ("kimi-k3", None, {}, ("temperature",)),
+        ("kimi-k3.1-pro", "max", {"reasoning_effort": "max"}, ("temperature",)),
+        ("gemini-3.8-flash", "max", {"reasoning_effort": "high", "temperature": 0.5}, ()),
+        ("gemini-3.8-flash", True, {"reasoning_effort": "medium", "temperature": 0.5}, ()),
+        ("openrouter-deepseek-flash", False, {"reasoning": {"effort": "none"}, "temperature": 0.5}, ()),
+        ("openrouter-auto", "max", {"reasoning": {"effort": "xhigh"}, "temperature": 0.5}, ()),
+        ("gpt-6-luna", "low", {"reasoning_effort": "low"}, ("temperature",)),
+    ],
+)
+def test_what_a_row_means_on_the_wire(
+    tmp_path: Path, name: str, thinking: Any, sent: dict[str, Any], dropped: tuple[str, ...]
+) -> None:
+    """Thinking and temperature go out as the row says its vendor takes them, and what it does not take is told."""
+    call = Call(
+        id="c",
+        messages=b"[]",
+        options=Options(thinking=thinking, temperature=0.5),
+        scope=Scope(agent="dojo"),
+    )
+    assert OpenAICodec().fields(call, load(tmp_path).model(name)) == (sent, dropped)
 
 
 @pytest.mark.parametrize(

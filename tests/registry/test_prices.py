@@ -36,11 +36,14 @@ def utc(text: str) -> datetime:
 
 
 def test_every_shipped_row_loads(tmp_path: Path) -> None:
-    """Each row of prices.toml is found again under each of its models, and every chat model has one."""
+    """Each row of prices.toml is found again under each of its models; only OpenRouter's, billed by host, have none."""
     prices, rows = table(tmp_path), shipped("prices.toml")["prices"]
     loaded = [row for name in shipped("models.toml")["models"] for row in prices.rows(name)]
     assert len(loaded) == sum(len(row["models"]) for row in rows)
-    assert all(prices.rows(name) for name in shipped("models.toml")["models"])
+    unpriced = {
+        row["provider"] for name, row in shipped("models.toml")["models"].items() if not prices.rows(name)
+    }
+    assert unpriced == {"openrouter"}
 
 
 def test_rows_are_oldest_first(tmp_path: Path) -> None:
@@ -178,6 +181,8 @@ def test_a_row_holds_until_the_next_one(
         ("deepseek-chat", "2025-09-28T23:59:59"),
         ("deepseek-v4-pro", "2026-08-16T15:59:59"),
         ("gpt-6-luna", "2026-09-21T23:59:59"),
+        ("gemini-3.8-flash", "2026-09-01T23:59:59"),
+        ("openrouter-auto", "2026-11-23T00:00:00"),
         ("nobody", "2026-11-23T00:00:00"),
     ],
 )
@@ -218,6 +223,16 @@ def test_a_users_row_is_added(tmp_path: Path, moment: str, label: str, price: st
     found = table(tmp_path, toml).at("gpt-4o", utc(moment))
     assert found is not None
     assert (found.id, found.input) == (f"gpt-4o@{label}", Decimal(price))
+
+
+def test_a_users_row_of_the_past(tmp_path: Path) -> None:
+    """A user's row that begins before ours holds until ours does: the order in which rows are written is nothing."""
+    toml = f'[[prices]]\n{HEAD.replace("2026-01-01T", "2024-01-01T")}input = "7"\noutput = "2"\n'
+    prices = table(tmp_path, toml)
+    before, after = (prices.at("gpt-4o", utc(f"2024-{month}-01T00:00:00")) for month in ("09", "11"))
+    assert before is not None
+    assert after is not None
+    assert (before.input, after.input) == (Decimal(7), Decimal("2.50"))
 
 
 def test_a_users_row_wins_at_the_same_moment(tmp_path: Path) -> None:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import tomllib
 from datetime import date
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from turnout import registry
 from turnout.errors import ConfigError, MissingKey
-from turnout.routing.base import Facts
+from turnout.routing.base import Facts, Obstacle, upstream
 from turnout.routing.by_agent import ByAgent
 from turnout.routing.pinned import Pinned
 from turnout.settings import Settings
 from turnout.types import Call, LeftOut, Options, Reason, Scope, Secret
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from turnout.routing.base import Strategy
+    from turnout.routing.base import Strategy, Upstream
     from turnout.types import Plan
 
 BOTH = ("DEEPSEEK_API_KEY", "OPENAI_API_KEY")
@@ -48,6 +51,7 @@ def facts(
     today: date = TODAY,
     least_tokens: int = 0,
     stand_ins: tuple[str, ...] = (),
+    health: dict[Upstream, Obstacle] | None = None,
 ) -> Facts:
     """What a client with these keys and rows knows."""
     settings = Settings(
@@ -57,7 +61,11 @@ def facts(
         tables=tomllib.loads(toml),
     )
     return Facts(
-        registry=registry.load(settings), today=today, least_tokens=least_tokens, stand_ins=stand_ins
+        registry=registry.load(settings),
+        today=today,
+        least_tokens=least_tokens,
+        stand_ins=stand_ins,
+        health=health or {},
     )
 
 
@@ -374,3 +382,131 @@ def test_the_same_inputs_give_the_same_plan(tmp_path: Path, strategy: Strategy, 
         for _ in range(3)
     ]
     assert plans[0] == plans[1] == plans[2]
+
+
+FLASH, MINI, LUNA = ("deepseek", "deepseek-flash"), ("openai", "gpt-4o-mini"), ("openai", "gpt-6-luna")
+BUSY = Obstacle(Reason.BUSY, "7 calls are in flight")
+
+
+def opened(seconds: float) -> Obstacle:
+    """A circuit that is open for so long."""
+    return Obstacle(Reason.CIRCUIT_OPEN, f"open for {seconds:g} s", seconds)
+
+
+def benched(seconds: float) -> Obstacle:
+    """A rest for so long."""
+    return Obstacle(Reason.BENCHED, f"benched for {seconds:g} s", seconds)
+
+
+@pytest.mark.parametrize(
+    ("health", "models", "left_out", "why"),
+    [
+        pytest.param(
+            {FLASH: opened(20)},
+            ["gpt-4o-mini", "gpt-6-luna"],
+            [LeftOut("deepseek-chat", Reason.CIRCUIT_OPEN, "open for 20 s", ahead=True)],
+            "",
+            id="open, ahead",
+        ),
+        pytest.param(
+            {LUNA: benched(3)},
+            ["deepseek-chat", "gpt-4o-mini"],
+            [LeftOut("gpt-6-luna", Reason.BENCHED, "benched for 3 s")],
+            "",
+            id="benched, behind",
+        ),
+        pytest.param(
+            {FLASH: BUSY},
+            ["gpt-4o-mini", "gpt-6-luna", "deepseek-chat"],
+            [LeftOut("deepseek-chat", Reason.BUSY, "7 calls are in flight", ahead=True)],
+            "",
+            id="busy goes behind",
+        ),
+        pytest.param(
+            {FLASH: BUSY, MINI: BUSY, LUNA: BUSY},
+            ["deepseek-chat", "gpt-4o-mini", "gpt-6-luna"],
+            [],
+            "",
+            id="all busy",
+        ),
+        pytest.param(
+            {FLASH: opened(1), MINI: BUSY, LUNA: benched(1)},
+            ["gpt-4o-mini"],
+            [
+                LeftOut("deepseek-chat", Reason.CIRCUIT_OPEN, "open for 1 s", ahead=True),
+                LeftOut("gpt-6-luna", Reason.BENCHED, "benched for 1 s"),
+            ],
+            "",
+            id="busy is better than ill",
+        ),
+        pytest.param(
+            {FLASH: opened(20), MINI: opened(30), LUNA: benched(9)},
+            ["gpt-6-luna"],
+            [
+                LeftOut("deepseek-chat", Reason.CIRCUIT_OPEN, "open for 20 s", ahead=True),
+                LeftOut("gpt-4o-mini", Reason.CIRCUIT_OPEN, "open for 30 s", ahead=True),
+            ],
+            "; nobody is well, so gpt-6-luna is asked though benched for 9 s",
+            id="the soonest free stays",
+        ),
+        pytest.param(
+            {FLASH: opened(9), MINI: opened(9), LUNA: opened(9)},
+            ["deepseek-chat"],
+            [
+                LeftOut("gpt-4o-mini", Reason.CIRCUIT_OPEN, "open for 9 s"),
+                LeftOut("gpt-6-luna", Reason.CIRCUIT_OPEN, "open for 9 s"),
+            ],
+            "; nobody is well, so deepseek-chat is asked though open for 9 s",
+            id="of equals the first stays",
+        ),
+    ],
+)
+def test_who_is_not_well(
+    tmp_path: Path, health: dict[Upstream, Obstacle], models: list[str], left_out: list[LeftOut], why: str
+) -> None:
+    """The ill are left out and the busy put behind, each with its reason; of none but ill ones the best stays."""
+    plan = ByAgent().plan(call(), facts(tmp_path, health=health))
+    assert (names(plan), list(plan.left_out)) == (models, left_out)
+    assert plan.why == "agent dojo: tier chat" + why
+
+
+def test_the_last_that_can_serve_stays_whatever_the_others_are(tmp_path: Path) -> None:
+    """A model is the last one standing among those that can serve the call, not among all of the tier."""
+    told = facts(tmp_path, keys=("DEEPSEEK_API_KEY",), health={FLASH: opened(20)})
+    plan = ByAgent().plan(call(), told)
+    assert names(plan) == ["deepseek-chat"]
+    assert [out.reason for out in plan.left_out] == [Reason.NO_API_KEY, Reason.NO_API_KEY]
+
+
+def test_a_pinned_model_is_asked_though_it_is_not_well(tmp_path: Path) -> None:
+    """Who was asked for by name is always the last one standing, and the plan says what is known of it."""
+    plan = Pinned().plan(call(model="gpt-4o-mini"), facts(tmp_path, health={MINI: opened(20)}))
+    assert (names(plan), plan.left_out) == (["gpt-4o-mini"], ())
+    assert (
+        plan.why
+        == "model gpt-4o-mini was asked for; nobody is well, so gpt-4o-mini is asked though open for 20 s"
+    )
+
+
+@cache
+def shipped() -> Facts:
+    """The shipped rows, read once."""
+    return facts(Path(), stand_ins=("scripted",))
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([FLASH, MINI, LUNA, ("scripted", "scripted"), ("moonshot", "nobody")]),
+        st.one_of(st.just(BUSY), st.builds(opened, st.floats(0, 300)), st.builds(benched, st.floats(0, 300))),
+    )
+)
+def test_health_never_empties_a_plan(health: dict[Upstream, Obstacle]) -> None:
+    """Whoever is ill or busy: somebody is asked, nobody is lost, and the free come first in their order."""
+    told = msgspec.structs.replace(shipped(), health=health)
+    plan = ByAgent().plan(call(), told)
+    tier = names(ByAgent().plan(call(), shipped()))
+    assert names(plan)
+    assert {*names(plan), *(out.model for out in plan.left_out)} == set(tier)
+    free = [model.name for model in plan.models if upstream(model) not in health]
+    assert names(plan)[: len(free)] == free == [name for name in tier if name in free]
+    assert plan == ByAgent().plan(call(), told)

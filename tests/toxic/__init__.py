@@ -2,7 +2,7 @@
 
 from tests.toxic.exchange import Fault, Seen
 from tests.toxic.faults import FAULTS, UnknownFaultError
-from tests.toxic.server import Toxic, ToxicThread, refused_url
+from tests.toxic.server import Toxic, ToxicThread, last_words, refused_url
 from tests.toxic.wire import CACHED_TOKENS, PROMPT_TOKENS, SENTENCE
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "Toxic",
     "ToxicThread",
     "UnknownFaultError",
+    "last_words",
     "refused_url",
 ]

@@ -5,12 +5,17 @@ import asyncio
 import contextlib
 
 from tests.toxic.faults import FAULTS
-from tests.toxic.server import Toxic
+from tests.toxic.server import Toxic, last_words
 
 
 async def serve(options: argparse.Namespace) -> None:
     """Print the URL, then serve until interrupted."""
-    toxic = Toxic(options.default, port=options.port, enforce_reasoning=options.enforce_reasoning)
+    toxic = Toxic(
+        options.default,
+        replies=last_words if options.echo else None,
+        port=options.port,
+        enforce_reasoning=options.enforce_reasoning,
+    )
     async with toxic:
         print(toxic.url, flush=True)
         await asyncio.Event().wait()
@@ -22,6 +27,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--default", default="ok", help="the fault where nothing else is chosen")
     parser.add_argument("--enforce-reasoning", action="store_true", help="DeepSeek's rule for histories")
+    parser.add_argument("--echo", action="store_true", help="answer with the last message")
     parser.add_argument("--list", action="store_true", help="list the faults")
     options = parser.parse_args()
     if options.list:

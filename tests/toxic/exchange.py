@@ -1,5 +1,6 @@
 """One request being answered, and what a fault is: a coroutine that writes the answer."""
 
+import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Exchange:
     serial: int
     count: int
     fresh: bool
+    gates: dict[int, asyncio.Barrier]
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -86,6 +88,10 @@ class Exchange:
                 await self.peer.pause(gap)
             if piece:
                 await self.peer.send(chunk(piece))
+
+    async def gather(self) -> None:
+        """Wait until `count` exchanges of this server wait here."""
+        await self.gates.setdefault(self.count, asyncio.Barrier(max(1, self.count))).wait()
 
     async def finish(self) -> None:
         """End a chunked body properly."""

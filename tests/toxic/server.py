@@ -47,6 +47,8 @@ class Toxic:
         self.connections = 0
         self._port = port
         self._script: deque[str] = deque()
+        self._gates: dict[int, asyncio.Barrier] = {}
+        self._answering: set[int] = set()
         self._peers: set[Peer] = set()
         self._failures: list[BaseException] = []
         self._changed = asyncio.Event()
@@ -71,6 +73,16 @@ class Toxic:
     def open_connections(self) -> int:
         """How many connections are open now."""
         return len(self._peers)
+
+    @property
+    def open_numbers(self) -> set[int]:
+        """Which connections are open now, as `Seen.connection` numbers them."""
+        return {peer.number for peer in self._peers}
+
+    @property
+    def answering(self) -> set[int]:
+        """On which of them an answer is under way."""
+        return set(self._answering)
 
     def script(self, *faults: str) -> None:
         """Give the next requests these faults in order."""
@@ -160,8 +172,13 @@ class Toxic:
         name = self._choose(method, route, asked, chosen)
         seen = Seen(method, path, headers, body, asked, name, peer.number, time.monotonic())
         self.requests.append(seen)
+        self._answering.add(peer.number)
         self._note()
-        await self._answer(seen, peer, route, fresh=fresh)
+        try:
+            await self._answer(seen, peer, route, fresh=fresh)
+        finally:
+            self._answering.discard(peer.number)
+            self._note()
         if headers.get("connection", "").lower() == "close" and not peer.ended:
             peer.close()
 
@@ -182,14 +199,20 @@ class Toxic:
         try:
             fault, count = find(seen.fault)
         except UnknownFaultError as unknown:
-            talk = Exchange(seen, peer, route, text, len(self.requests), 0, fresh)
+            talk = Exchange(seen, peer, route, text, len(self.requests), 0, fresh, self._gates)
             await talk.plain(599, dumps(error(str(unknown), "unknown_fault")))
             return
         try:
             async with asyncio.timeout(self.longest):
-                await fault.run(Exchange(seen, peer, route, text, len(self.requests), count, fresh))
+                serial = len(self.requests)
+                await fault.run(Exchange(seen, peer, route, text, serial, count, fresh, self._gates))
         except TimeoutError:
             peer.abort()
+
+
+def last_words(asked: dict[str, Any]) -> str:
+    """Answer with the last message, for `replies`."""
+    return str(asked["messages"][-1]["content"])
 
 
 @contextlib.contextmanager

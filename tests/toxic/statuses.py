@@ -51,6 +51,12 @@ async def echo_key(talk: Exchange) -> None:
     await talk.plain(401, dumps(error(f"Incorrect API key provided: {key}", code="invalid_api_key")))
 
 
+async def echo_prompt(talk: Exchange) -> None:
+    """Refuse a request and quote it, as content filters do."""
+    said = (talk.asked.get("messages") or [{}])[-1].get("content")
+    await talk.plain(400, dumps(error(f"Invalid prompt: {said}")))
+
+
 async def retry_later(talk: Exchange) -> None:
     """Name the pause in seconds."""
     await talk.plain(429, dumps(BUSY), headers=[("Retry-After", str(talk.count))])
@@ -95,6 +101,7 @@ def _redirect(code: int) -> Fault:
 # 401, 402 and 422 mean what DeepSeek's table says (quick_start/error_codes, 2026-10); the words are ours.
 STATUSES = [
     _simple(400, "a bad request", error("Invalid value for 'messages'")),
+    Fault("400-echo", "a bad request, quoted in the message", echo_prompt),
     Fault("400-unknown-model", "DeepSeek's 400 that names the supported models", unknown_model),
     Fault("400-overflow", "the context window is exceeded, OpenAI's words", status(400, OVERFLOW)),
     Fault("400-overflow-llama", "the same in llama.cpp's words", status(400, OVERFLOW_LLAMA)),

@@ -179,6 +179,17 @@ async def slow(talk: Exchange) -> None:
     await talk.finish()
 
 
+async def together(talk: Exchange) -> None:
+    """Send the first content of a stream, then wait for the others."""
+    pieces = talk.pieces()
+    begun = 2 if talk.streaming else 0
+    await talk.begin()
+    await talk.more(pieces[:begun])
+    await talk.gather()
+    await talk.more(pieces[begun:])
+    await talk.finish()
+
+
 async def long_line(talk: Exchange) -> None:
     """Send all content in one event of `count` bytes."""
     await talk.deliver(talk.pieces(talk.reply(text="x" * talk.count)))
@@ -231,6 +242,7 @@ SHAPES = [
     Fault("stream-long-line", "one event of `count` bytes", long_line, STREAM, 2**20),
     Fault("stream-tiny", "`count` events of one character", tiny, STREAM, 100_000),
     Fault("slow-stream", "events 20 ms apart", slow, STREAM),
+    Fault("together", "`count` answers wait for each other after the first content", together, count=1),
     Fault("stream-endless", "content without end, until the peer closes", endless, STREAM),
 ]
 

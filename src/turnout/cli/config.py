@@ -35,6 +35,10 @@ PLAIN = (
     "strategy",
     "dev_mode",
     "model_file",
+    "durability",
+    "on_full",
+    "spool_bytes",
+    "otel",
 )
 SHORTEST_KEY = 8
 """Shorter values are no keys, and blotting them out would make other words unreadable."""

@@ -30,6 +30,9 @@ COMMANDS = {
     "route": "Say which agent a query belongs to, and why.",
     "agents": "List the agents and the models behind each.",
     "models": "List the models, their prices now and when a name ends.",
+    "costs": "Show what was spent, by agent, model, user, session or key.",
+    "trace": "Show what happened: one trace, a session's or a user's traces, or events as they come.",
+    "db": "Look after the store: status, backup, export, migrate, rebuild.",
     "config": "Show the settings and where each came from, or check them.",
     "doctor": "Check this installation: a line per check, and the fix where one is due.",
 }

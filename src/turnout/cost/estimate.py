@@ -15,7 +15,7 @@ WIDEST_TOKEN = 6
 
 def estimate_tokens(text: str) -> int:
     """Tokens, rather too many than too few: the larger of a quarter of the characters and all non-ASCII ones, x 1.3."""
-    foreign = sum(1 for character in text if not character.isascii())
+    foreign = 0 if text.isascii() else len(text) - len(text.encode("ascii", "ignore"))
     return math.ceil(max(len(text) / 4, foreign) * MARGIN)
 
 

@@ -50,6 +50,8 @@ class Completion(msgspec.Struct):
 
 
 _completion = msgspec.json.Decoder(Completion)
+_SEALS = {"thinking_blocks": b'"thinking_blocks"'}
+_REASONING = {"reasoning_content": b'"reasoning_content"', **_SEALS}
 
 
 class OpenAICodec:
@@ -93,8 +95,8 @@ class OpenAICodec:
 
     def messages(self, call: Call, model: Model) -> bytes:
         """The caller's bytes, unless they hold reasoning this model does not want back (OpenAI answers 400)."""
-        foreign = ["thinking_blocks"] if model.replays_reasoning else ["reasoning_content", "thinking_blocks"]
-        if not any(f'"{name}"'.encode() in call.messages for name in foreign):
+        foreign = _SEALS if model.replays_reasoning else _REASONING
+        if not any(quoted in call.messages for quoted in foreign.values()):
             return call.messages
         history = msgspec.json.decode(call.messages)
         return msgspec.json.encode([{k: v for k, v in turn.items() if k not in foreign} for turn in history])

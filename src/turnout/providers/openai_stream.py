@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from turnout.errors import MalformedReply, ServerFault
+from turnout.errors import ServerFault
 from turnout.providers import failures
+from turnout.providers.json_body import read
 from turnout.types import Delta
 
 if TYPE_CHECKING:
@@ -63,15 +64,17 @@ class OpenAIDecoder:
         self._read_usage = read_usage
 
     def feed(self, event: Event) -> Sequence[Delta]:
-        """What one event adds. Raises the error it reports, or `MalformedReply`."""
+        """What one event adds. Raises the error it reports, or what it is instead of JSON."""
         data = event.data
         if data[:6] == b"[DONE]":
             self.ended = True
             return _NOTHING
+        if not data:
+            return _NOTHING
         try:
             chunk = _chunk.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise MalformedReply(f"an event of its stream: {error}", provider=self._model.provider) from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            chunk = read(data, _chunk)
         if chunk.error or event.name == b"error":
             raise failures.in_band(chunk.error or msgspec.json.decode(data), self._model)
         if chunk.usage is not None:

@@ -7,39 +7,71 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from turnout.errors import ConfigError, MissingKey
+from turnout.routing.base import upstream
 from turnout.types import LeftOut, Plan, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from datetime import date
 
     from turnout.registry import Registry
-    from turnout.routing.base import Facts
+    from turnout.routing.base import Facts, Obstacle, Upstream
     from turnout.types import Call, Model
 
 
 def sift(call: Call, facts: Facts, names: Iterable[str], why: str, notices: tuple[str, ...] = ()) -> Plan:
     """A plan of those that can serve the call, in order, with the stand-ins behind them.
 
-    Raises `MissingKey` when nobody is left and a key is missing, else `ConfigError`.
+    Who is not well is left out, and who is busy is put behind, unless nobody else is left.
+    Raises `MissingKey` when nobody can serve it and a key is missing, else `ConfigError`.
     """
-    models: dict[str, Model] = {}
-    left_out: dict[str, LeftOut] = {}
+    seen: dict[str, Model] = {}
+    against: dict[str, LeftOut] = {}
     said = list(notices)
     for name in (*names, *facts.stand_ins):
         model, notice = heir(facts.registry, name, facts.today)
         if notice:
             said.append(notice)
-        obstacle = _obstacle(call, facts, model)
-        if obstacle is not None:
-            left_out.setdefault(model.name, msgspec.structs.replace(obstacle, ahead=not models))
-        else:
-            models.setdefault(model.name, model)
-    if not models:
-        raise _nobody(list(left_out.values()))
+        seen.setdefault(model.name, model)
+        if (obstacle := _obstacle(call, facts, model)) is not None:
+            against.setdefault(model.name, obstacle)
+    able = [model for model in seen.values() if model.name not in against]
+    if not able:
+        raise _nobody(list(against.values()))
+    if facts.health:
+        able, unwell, forced = _by_health(able, facts.health)
+        against |= unwell
+        why += forced
+    order = list(seen)
+    behind = order[order.index(able[0].name) :]
+    left_out = (against[name] for name in order if name in against)
     return Plan(
-        models=tuple(models.values()), why=why, left_out=tuple(left_out.values()), notices=tuple(said)
+        models=tuple(able),
+        why=why,
+        left_out=tuple(msgspec.structs.replace(out, ahead=out.model not in behind) for out in left_out),
+        notices=tuple(said),
     )
+
+
+def _by_health(
+    able: list[Model], health: Mapping[Upstream, Obstacle]
+) -> tuple[list[Model], dict[str, LeftOut], str]:
+    """Who is tried, and why the others are not or only after them; in words, why one that is not well is tried."""
+    unwell = {model.name: health[upstream(model)] for model in able if upstream(model) in health}
+    free = [model for model in able if model.name not in unwell]
+    busy = [model for model in able if model.name in unwell and unwell[model.name].reason is Reason.BUSY]
+    chosen, forced = free + busy, ""
+    if not chosen:
+        # the last one standing: a sick provider may have recovered, and no provider surely does not answer
+        best = min(able, key=lambda model: unwell[model.name].seconds)
+        chosen, forced = [best], f"; nobody is well, so {best.name} is asked though {unwell[best.name].why}"
+    first = free or chosen
+    against = {
+        model.name: LeftOut(model.name, unwell[model.name].reason, unwell[model.name].why)
+        for model in able
+        if model not in first
+    }
+    return chosen, against, forced
 
 
 def heir(registry: Registry, name: str, today: date) -> tuple[Model, str]:

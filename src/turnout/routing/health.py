@@ -1,56 +1,79 @@
-"""This process's memory of its providers, told by `attempt.py`: which keys are benched, and until when."""
+"""This process's memory of its providers, told by `attempt.py`: who is well, who rests, who is busy, and until when."""
 
 from __future__ import annotations
 
+import math
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from turnout.errors import AuthError, ProviderError, RateLimited
+from turnout.routing.base import upstream
+from turnout.routing.keys import Keys
+from turnout.routing.target import ModelHealth, Permit, Target
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from turnout.clock import Clock
-    from turnout.registry.endpoints import Endpoint
-    from turnout.types import Secret
+    from turnout.routing.base import Obstacle, Upstream
+    from turnout.types import Model
 
-REFUSED = 300.0
-"""Seconds a key rests that was refused, or whose account is empty: until it is tried again."""
-LIMITED = 5.0
-"""Seconds a key rests at its rate limit when the provider does not say how long."""
-SHORTEST = 1.0
-"""No Retry-After benches a key for less, or two keys that may be asked again at once would take turns for ever."""
-LONGEST = 300.0
-"""No Retry-After benches a key for longer, whatever it says."""
+__all__ = ["Health", "Keys", "ModelHealth", "Permit"]
+
+PATIENCE = 10.0
+"""Seconds an attempt must have been given for its timeout to count: a caller in a hurry ejects nobody."""
+ALL_WELL: Mapping[Upstream, Obstacle] = MappingProxyType({})
 
 
-class Keys:
-    """Rotates the keys of each endpoint and benches those that were refused. Never benches the last one for good."""
+class Health:
+    """Of every upstream that was asked so far. Any thread and any event loop may ask and tell.
 
-    def __init__(self, clock: Clock) -> None:
+    `patience` is the time in seconds an attempt must have been given for its timeout to count.
+    """
+
+    def __init__(self, clock: Clock, patience: float = PATIENCE) -> None:
         self._clock = clock
-        self._turn: dict[str, int] = {}
-        self._until: dict[Secret, float] = {}
+        self._patience = patience
+        self._targets: dict[Upstream, Target] = {}
+        self._unwell: dict[Upstream, Target] = {}
 
-    def pick(self, endpoint: Endpoint) -> Secret | None:
-        """The next free key; when all are benched, the one that is free soonest. `None`: there are none."""
-        if not endpoint.keys:
-            return None
-        turn = self._turn[endpoint.name] = self._turn.get(endpoint.name, -1) + 1
-        keys = endpoint.keys[turn % len(endpoint.keys) :] + endpoint.keys[: turn % len(endpoint.keys)]
-        return next(iter(self._free(keys)), None) or min(keys, key=lambda key: self._until.get(key, 0.0))
+    def enter(self, model: Model, seconds: float = math.inf) -> Permit:
+        """An attempt begins now, whatever stands against it; `seconds` is the time it is given."""
+        return self._target(model).enter(seconds)
 
-    def note(self, endpoint: Endpoint, key: Secret | None, error: ProviderError) -> None:
-        """What came of using the key."""
-        if key is None or key not in endpoint.keys:
-            return
-        if isinstance(error, AuthError):
-            self._until[key] = self._clock.monotonic() + REFUSED
-        elif isinstance(error, RateLimited):
-            rest = LIMITED if error.retry_after is None else error.retry_after
-            self._until[key] = self._clock.monotonic() + min(max(rest, SHORTEST), LONGEST)
+    async def turn(self, model: Model, seconds: float) -> Permit:
+        """An attempt begins as soon as the model's concurrency limit lets it, first come, first served.
 
-    def another(self, endpoint: Endpoint, error: ProviderError) -> bool:
-        """The failure was the key's, and another one is free."""
-        return isinstance(error, AuthError | RateLimited) and bool(self._free(endpoint.keys))
+        `seconds` are for the waiting and the attempt together. Raises `RateLimited` when they pass first.
+        """
+        return await self._target(model).turn(seconds)
 
-    def _free(self, keys: tuple[Secret, ...]) -> list[Secret]:
+    def obstacle(self, model: Model) -> Obstacle | None:
+        """What speaks against asking the model now; `None` in good times."""
+        target = self._unwell.get(upstream(model)) if self._unwell else None
+        return None if target is None else target.obstacle(self._clock.monotonic())
+
+    def snapshot(self) -> Mapping[Upstream, Obstacle]:
+        """Everybody that `obstacle` would speak against, for `Facts`."""
+        if not self._unwell:
+            return ALL_WELL
         now = self._clock.monotonic()
-        return [key for key in keys if self._until.get(key, 0.0) <= now]
+        read = {name: target.obstacle(now) for name, target in tuple(self._unwell.items())}
+        return {name: obstacle for name, obstacle in read.items() if obstacle is not None}
+
+    def of(self, model: Model) -> ModelHealth:
+        """How the model's upstream is."""
+        name = upstream(model)
+        target = self._targets.get(name)
+        return target.read() if target is not None else ModelHealth(provider=name[0], model=name[1])
+
+    def report(self) -> list[ModelHealth]:
+        """How everybody is that was asked so far, by provider and name."""
+        return [target.read() for _, target in sorted(self._targets.items())]
+
+    def _target(self, model: Model) -> Target:
+        name = upstream(model)
+        found = self._targets.get(name)
+        if found is None:
+            fresh = Target(name, self._clock, self._patience, self._unwell)
+            found = self._targets.setdefault(name, fresh)
+        return found

@@ -1,0 +1,88 @@
+"""Wall time of the reports over a month of calls in a seeded SQLite store.
+
+    python -m benchmarks.reports [--calls 1000000] [--rounds 5] [--store FILE]
+
+The store is built by posting every call (some minutes for a million; a FILE that exists is used as it is). The
+reports read the hourly sums; `costs --by user` reads the rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.storage.calls import NOON, many
+from turnout.storage import address
+from turnout.storage.reports import Reports
+from turnout.storage.store import Mark, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DAY = 86_400_000_000
+MARK = Mark(owner="benchmark", host="", boot="", spool="", at=0)
+
+
+def build(store: Store, calls: int) -> None:
+    """Thirty days of calls, a thousand a transaction."""
+    payloads: list[bytes] = []
+    for pair in many(calls, seed=1, spread=30 * DAY):
+        payloads += pair
+        if len(payloads) >= 2_000:
+            store.post(payloads, MARK)
+            payloads = []
+    store.post(payloads, MARK)
+
+
+def main() -> None:
+    """Print the median of each report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--store", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        file = options.store or Path(folder) / "reports.db"
+        is_new = not file.exists()
+        store = Store(address.read(f"sqlite:///{file}", file.parent))
+        if is_new:
+            began = time.monotonic()
+            build(store, options.calls)
+            print(f"built in {time.monotonic() - began:.0f} s, {file.stat().st_size / 1e6:.0f} MB")
+        report(Reports(store), options.rounds)
+        store.close()
+
+
+def report(reports: Reports, rounds: int) -> None:
+    """Time each report."""
+    week = NOON + 23 * DAY
+    views: dict[str, Callable[[], list[object]]] = {
+        "series by hour, 30 d": lambda: [*reports.series(("hour",), NOON)],
+        "series by hour and model, 30 d": lambda: [*reports.series(("hour", "model"), NOON)],
+        "series by hour and agent, 30 d": lambda: [*reports.series(("hour", "agent"), NOON)],
+        "series by model and agent, 30 d": lambda: [*reports.series(("model", "agent"), NOON)],
+        "series by hour, model and agent, 30 d": lambda: [*reports.series(("hour", "model", "agent"), NOON)],
+        "series by hour and model, 24 h": lambda: [*reports.series(("hour", "model"), NOON + 29 * DAY)],
+        "costs by model, 30 d": lambda: [*reports.costs("model", NOON)],
+        "costs by agent, 7 d": lambda: [*reports.costs("agent", week)],
+        "costs by user, 7 d": lambda: [*reports.costs("user", week)],
+        "costs by session, 30 d": lambda: [*reports.costs("session", NOON)],
+        "latest traces of a user": lambda: [*reports.user_traces("user-7", 50)],
+        "latest traces": lambda: [*reports.latest_traces(50)],
+    }
+    print(f"{'report':40}{'lines':>8}{'ms':>9}")
+    for name, view in views.items():
+        times = []
+        for _ in range(rounds):
+            began = time.perf_counter()
+            lines = len(view())
+            times.append(time.perf_counter() - began)
+        print(f"{name:40}{lines:8}{statistics.median(times) * 1e3:9.1f}")
+
+
+if __name__ == "__main__":
+    main()

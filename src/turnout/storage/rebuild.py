@@ -1,0 +1,163 @@
+"""Make the tables anew from the log: what `events` still says decides, what is older than it stays as it is."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sqlalchemy import delete, or_, select, tuple_, update
+
+from turnout.storage import retention, tables
+from turnout.storage.batch import UNSEEN, Batch
+from turnout.storage.lines import CostRow, Line
+from turnout.storage.posting import Changes, changes
+from turnout.storage.store import write_sums
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+    from turnout.storage.backend import Backend
+    from turnout.storage.store import Store
+
+CHUNK = 20_000
+_ZERO = (0,) * len(tables.TOTALS)
+
+
+class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
+    """What was made anew."""
+
+    events: int
+    """Events read."""
+    attempts: int
+    """Rows of `cost_records` summed up again."""
+    since: int
+    """From when on the log was complete, microseconds UTC; 0: from the beginning."""
+
+
+def rebuild(store: Store) -> Rebuilt:
+    """Recompute cost rows, traces, sessions, months and hours in one transaction. Raises as `Store` does.
+
+    Cost rows older than the log are kept and summed up with the rest; sums that reach beyond the oldest cost row are
+    left alone.
+    """
+    backend = store.backend
+    with store.write() as connection:
+        if backend.name == "postgresql":
+            connection.exec_driver_sql("LOCK TABLE cost_records IN EXCLUSIVE MODE")
+        log_since, costs_since = (retention.since(connection, name) for name in ("events", "costs"))
+        _clear(connection, log_since, costs_since)
+        events = sum(_replay(backend, connection, payloads) for payloads in _log(connection))
+        attempts = _sum_up(backend, connection, costs_since)
+    return Rebuilt(events=events, attempts=attempts, since=log_since)
+
+
+def _clear(connection: Connection, log_since: int, costs_since: int) -> None:
+    costs, traces, sessions = tables.cost_records, tables.traces, tables.sessions
+    months, hours = tables.user_monthly_usage, tables.rollup_hours
+    logged = select(traces.c.trace_id)
+    connection.execute(delete(costs).where(or_(costs.c.at >= log_since, costs.c.trace_id.in_(logged))))
+    connection.execute(delete(traces))
+    connection.execute(delete(sessions).where(sessions.c.first_at >= log_since))
+    connection.execute(
+        update(sessions).where(sessions.c.first_at >= costs_since).values(dict.fromkeys(tables.TOTALS, 0))
+    )
+    connection.execute(delete(months).where(months.c.month >= _first_whole_month(costs_since)))
+    connection.execute(delete(hours).where(hours.c.hour >= costs_since))
+
+
+def _log(connection: Connection) -> Iterator[list[bytes]]:
+    events = tables.events
+    last = ("", "")
+    while True:
+        rows = connection.execute(
+            select(events)
+            .where(tuple_(events.c.trace_id, events.c.id) > last)
+            .order_by(events.c.trace_id, events.c.id)
+            .limit(CHUNK)
+        ).fetchall()
+        if not rows:
+            return
+        yield [_payload(row) for row in rows]
+        last = (rows[-1].trace_id, rows[-1].id)
+
+
+def _payload(row: Any) -> bytes:
+    return msgspec.json.encode(
+        Line(
+            id=row.id,
+            trace=row.trace_id,
+            kind=row.kind,
+            at=row.at,
+            span=row.span,
+            parent=row.parent,
+            agent=row.agent,
+            user=row.user_id,
+            session=row.session_id,
+            facts=msgspec.Raw(row.facts.encode()),
+            tokens=row.tokens,
+            cost_nano=row.cost_nano,
+            error=row.error,
+        )
+    )
+
+
+def _replay(backend: Backend, connection: Connection, payloads: list[bytes]) -> int:
+    """Cost rows and the heads of traces and sessions; sums come later, from the rows as they end up."""
+    batch = Batch(payloads)
+    states = {row[0]: row[1] for row in backend.states(connection, list(batch.attempts))}
+    found = changes(batch.attempts.values(), states, {})
+    backend.merge(connection, tables.cost_records, [*found.new, *found.higher])
+    traces = [
+        (trace, seen.session_id, seen.user_id, seen.first_at, seen.last_at, *_ZERO)
+        for trace, seen in batch.traces.items()
+    ]
+    sessions = [
+        (session, seen.user_id, seen.first_at, seen.last_at, *_ZERO)
+        for session, seen in batch.sessions.items()
+    ]
+    backend.merge(connection, tables.traces, traces)
+    backend.merge(connection, tables.sessions, sessions)
+    return len(payloads)
+
+
+def _sum_up(backend: Backend, connection: Connection, costs_since: int) -> int:
+    costs, sessions = tables.cost_records, tables.sessions
+    older = set(
+        connection.execute(select(sessions.c.session_id).where(sessions.c.first_at < costs_since)).scalars()
+    )
+    month, last, attempts = _first_whole_month(costs_since), "", 0
+    while True:
+        rows = connection.execute(
+            select(costs)
+            .where(costs.c.id > last, costs.c.at >= costs_since)
+            .order_by(costs.c.id)
+            .limit(CHUNK)
+        ).fetchall()
+        if not rows:
+            break
+        found, batch = Changes(), Batch(())
+        for row in map(CostRow._make, rows):
+            found.count(row)
+            if row.session_id not in older:
+                batch.saw(row)
+        found.sessions = {key: sums for key, sums in found.sessions.items() if key not in older}
+        found.months = {key: sums for key, sums in found.months.items() if key[1] >= month}
+        found.hours = {series: sums for series, sums in found.hours.items() if series.hour >= costs_since}
+        write_sums(backend, connection, batch, found, "")
+        attempts += len(rows)
+        last = rows[-1].id
+    # Sums also made heads of traces whose events have gone: a trace without events is none.
+    connection.execute(delete(tables.traces).where(tables.traces.c.started_at == UNSEEN.first_at))
+    return attempts
+
+
+def _first_whole_month(since: int) -> str:
+    """YYYY-MM of the first month that begins at or after a moment."""
+    moment = datetime.fromtimestamp(since / 1e6, tz=UTC)
+    if moment == moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0):
+        return moment.strftime("%Y-%m")
+    later = (moment.year + moment.month // 12, moment.month % 12 + 1)
+    return f"{later[0]:04}-{later[1]:02}"

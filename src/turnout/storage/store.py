@@ -1,0 +1,198 @@
+"""The store: batches of the journal in, one transaction each. Used by the ledger's thread and by commands."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import msgspec
+from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from turnout.storage import rollup, schema, tables
+from turnout.storage.batch import UNSEEN, Batch
+from turnout.storage.lines import CostRow
+from turnout.storage.posting import Series, changes
+from turnout.storage.sqlite import LOCK_TIMEOUT, SqliteFile
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+    from turnout.storage.address import Address
+    from turnout.storage.backend import Backend
+    from turnout.storage.posting import Changes
+
+_NOTHING = (0,) * len(tables.TOTALS)
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """How far an owner's journal is in the tables; `segment` is `None` when it holds nothing."""
+
+    owner: str
+    host: str
+    boot: str
+    spool: str
+    at: int
+    """Microseconds UTC."""
+    segment: str | None = None
+    position: int = 0
+    """Bytes of the segment."""
+
+
+class Store:
+    """One database under the schema of `tables.py`, made and migrated when it is first written to.
+
+    Every method raises `StoreFailed`, `OSError` or SQLAlchemy's errors; after any of them it can be called again.
+    """
+
+    def __init__(self, address: Address, *, lock_timeout: float = LOCK_TIMEOUT) -> None:
+        self.address = address
+        self.backend = _backend(address, lock_timeout)
+        self._checked = False
+
+    def open(self) -> None:
+        """Make or migrate the schema where that is due. Raises `StoreFailed` for a later turnout's store."""
+        if schema.migrate(self.backend):
+            with self.backend.writing() as connection:
+                known = select(tables.meta.c.value).where(tables.meta.c.name == "store")
+                if connection.execute(known).scalar() is None:
+                    connection.execute(insert(tables.meta).values(name="store", value=str(uuid4())))
+        self._checked = True
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One write transaction on the current schema."""
+        if not self._checked:
+            self.open()
+        try:
+            with self.backend.writing() as connection:
+                yield connection
+        except (SQLAlchemyError, OSError):
+            self._checked = False  # the file may be another one now, the schema gone: look again next time
+            raise
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One snapshot of the current schema."""
+        if not self._checked:
+            self.open()
+        with self.backend.reading() as connection:
+            yield connection
+
+    def post(self, payloads: Iterable[bytes], mark: Mark) -> list[bytes]:
+        """Put events into the log and every table made of it; returns what could not be read.
+
+        Events that were posted before, by whomever, change nothing.
+        """
+        batch = Batch(payloads)
+        with self.write() as connection:
+            _advance(self.backend, connection, mark)
+            write_batch(self.backend, connection, batch, self.backend.writer(mark.owner))
+        return batch.unreadable
+
+    def close_owner(self, owner: str) -> None:
+        """Everything of an owner that has ended is in the tables: forget where it stood."""
+        with self.write() as connection:
+            connection.execute(delete(tables.owners).where(tables.owners.c.owner == owner))
+
+    def positions(self) -> dict[str, tuple[str | None, int]]:
+        """Segment and position of every owner that has posted and not ended."""
+        with self.read() as connection:
+            rows = connection.execute(
+                select(tables.owners.c.owner, tables.owners.c.segment, tables.owners.c.position)
+            )
+            return {owner: (segment, position) for owner, segment, position in rows}
+
+    def backup(self, to: Path) -> None:
+        """Write a consistent copy to a file that does not exist; raises `StoreFailed` on PostgreSQL."""
+        self.backend.backup(to)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.backend.dispose()
+
+
+def _backend(address: Address, lock_timeout: float) -> Backend:
+    if address.is_postgres:
+        from turnout.storage.postgres import PostgresServer  # noqa: PLC0415 - extra `postgres`
+
+        return PostgresServer(address.url)
+    return SqliteFile(address.file, lock_timeout=lock_timeout)
+
+
+def _advance(backend: Backend, connection: Connection, mark: Mark) -> None:
+    """First of all, and a lock: two transactions that post the same owner's events run one after the other."""
+    row = (mark.owner, mark.host, mark.boot, mark.spool, 1, mark.segment, mark.position, mark.at)
+    backend.merge(connection, tables.owners, [row])
+
+
+def write_batch(backend: Backend, connection: Connection, batch: Batch, writer: str) -> None:
+    """Write a batch's rows, and the differences they make to every sum, inside the caller's transaction."""
+    found = changes(batch.attempts.values(), *_standing(backend, connection, batch))
+    merge = backend.merge
+    merge(connection, tables.events, batch.events)
+    merge(connection, tables.bodies, batch.bodies)
+    merge(connection, tables.cost_records, [*found.new, *found.higher])
+    write_sums(backend, connection, batch, found, writer)
+
+
+def write_sums(backend: Backend, connection: Connection, batch: Batch, found: Changes, writer: str) -> None:
+    """Add the differences to every sum, and what the batch saw of traces and sessions."""
+    merge = backend.merge
+    merge(connection, tables.traces, [*_trace_rows(batch, found)])
+    merge(connection, tables.sessions, [*_session_rows(batch, found)])
+    merge(connection, tables.user_monthly_usage, [(*key, *totals) for key, totals in found.months.items()])
+    merge(connection, tables.rollup_hours, [*_hour_rows(connection, found, writer)])
+
+
+def _standing(
+    backend: Backend, connection: Connection, batch: Batch
+) -> tuple[dict[str, str], dict[str, CostRow]]:
+    """The state of every attempt of the batch that has a row, and those rows that a higher state will replace."""
+    if not batch.attempts:
+        return {}, {}
+    states: dict[str, str] = {row[0]: row[1] for row in backend.states(connection, list(batch.attempts))}
+    counted = [
+        id_
+        for id_, state in states.items()
+        if state == "expired_estimated" and batch.attempts[id_].state == "settled"
+    ]
+    if not counted:
+        return states, {}
+    rows = connection.execute(select(tables.cost_records).where(tables.cost_records.c.id.in_(counted)))
+    return states, {row.id: CostRow(*row) for row in rows}
+
+
+def _trace_rows(batch: Batch, found: Changes) -> Iterator[tuple[Any, ...]]:
+    for trace in batch.traces.keys() | found.traces.keys():
+        seen = batch.traces.get(trace, UNSEEN)
+        totals = found.traces.get(trace, _NOTHING)
+        yield (trace, seen.session_id, seen.user_id, seen.first_at, seen.last_at, *totals)
+
+
+def _session_rows(batch: Batch, found: Changes) -> Iterator[tuple[Any, ...]]:
+    for session in batch.sessions.keys() | found.sessions.keys():
+        seen = batch.sessions.get(session, UNSEEN)
+        totals = found.sessions.get(session, _NOTHING)
+        yield (session, seen.user_id, seen.first_at, seen.last_at, *totals)
+
+
+_HOURS = tables.rollup_hours
+_LATENCIES = select(_HOURS.c.hour, _HOURS.c.agent, _HOURS.c.model, _HOURS.c.provider, _HOURS.c.latency).where(
+    _HOURS.c.hour.in_(bindparam("hours", expanding=True)), _HOURS.c.writer == bindparam("writer")
+)
+
+
+def _hour_rows(connection: Connection, found: Changes, writer: str) -> Iterator[tuple[Any, ...]]:
+    if not found.hours:
+        return
+    hours = sorted({series.hour for series in found.hours})
+    rows = connection.execute(_LATENCIES, {"hours": hours, "writer": writer})
+    standing = {Series(*row[:4]): rollup.unpack(row[4]) for row in rows}
+    for series, totals in found.hours.items():
+        latency = standing.get(series, 0) + found.latency.get(series, 0)
+        yield (*series, writer, *totals, rollup.pack(latency))

@@ -1,0 +1,106 @@
+"""The schema: what the tables say is what the migrations make, whoever comes first and whatever was there."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from tests.storage.calls import attempt
+from tests.storage.conftest import MARK
+from tests.storage.test_store import run
+from tests.storage.test_stores import rows
+from turnout.storage import address, schema, tables
+from turnout.storage.backend import StoreFailed
+from turnout.storage.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+OPEN = """
+import sys
+from pathlib import Path
+from turnout.storage import address
+from turnout.storage.store import Store
+sys.stdin.read()
+store = Store(address.read(sys.argv[1], Path("/")))
+store.open()
+store.close()
+"""
+
+
+def test_tables_are_what_migrations_make(store: Store) -> None:
+    """A migrated store has every table, column and index of `tables.py`, and no other."""
+    store.open()
+    with store.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), tables.metadata) == []
+        checks = inspect(connection).get_check_constraints("cost_records")
+        keys = inspect(connection).get_foreign_keys("leases")
+    assert "expired_estimated" in checks[0]["sqltext"]
+    assert [key["referred_table"] for key in keys] == ["owners"]
+
+
+def test_the_revision_is_the_last_one() -> None:
+    """`tables.REVISION` is the newest file, and the files count up one by one."""
+    names = sorted(file.name for file in (schema.FOLDER / "versions").glob("r*.py"))
+    assert [name[1:5] for name in names] == [f"{number:04}" for number in range(1, len(names) + 1)]
+    assert names[-1][1:5] == tables.REVISION
+
+
+def test_an_older_schema_with_data(store: Store) -> None:
+    """A store of the first revision keeps its rows and gets what came later."""
+    schema.migrate(store.backend, to="0001")
+    store._checked = True
+    store.post(attempt(), MARK)
+    assert schema.revision(store.backend) == "0001"
+    before = {name: rows(store, name) for name in tables.metadata.tables}
+    store._checked = False
+    store.post(attempt(id="a2"), MARK)
+    assert schema.revision(store.backend) == tables.REVISION
+    with store.read() as connection:
+        traces = connection.execute(text("SELECT count(*) FROM harness_traces")).scalar()
+    assert traces == 1
+    assert set(before["events"]) <= set(rows(store, "events"))
+
+
+def test_a_later_schema_is_left_alone(store: Store) -> None:
+    """A store of a later turnout is not written to, and the error says what to do."""
+    store.open()
+    with store.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    store._checked = False
+    with pytest.raises(StoreFailed, match="schema 9999 of a later turnout") as caught:
+        store.post(attempt(), MARK)
+    assert "upgrade turnout" in caught.value.hint
+    with store.backend.reading() as connection:
+        assert connection.execute(text("SELECT count(*) FROM events")).scalar() == 0
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_everybody_migrates_at_once(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Processes that find an empty store at the same moment all end up with one schema and one store id."""
+    new: Callable[[], str] = request.getfixturevalue("new_database")
+    url = new() if kind == "postgresql" else f"sqlite:///{tmp_path}/turnout.db"
+    processes = [run(OPEN, url, stdin=subprocess.PIPE) for _ in range(4)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+    assert [process.wait(60) for process in processes] == [0] * 4
+    store = Store(address.read(url, tmp_path))
+    assert schema.revision(store.backend) == tables.REVISION
+    assert [row[0] for row in rows(store, "meta")] == ["store"]
+    store.close()
+
+
+def test_alembic_is_loaded_only_when_due(tmp_path: Path) -> None:
+    """A store that is up to date is opened without Alembic."""
+    url = f"sqlite:///{tmp_path}/turnout.db"
+    process = run(OPEN.replace("sys.stdin.read()", ""), url)
+    assert process.wait(60) == 0
+    again = OPEN.replace("sys.stdin.read()", "") + "sys.exit('alembic' in sys.modules)"
+    assert run(again, url).wait(60) == 0

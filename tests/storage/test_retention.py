@@ -1,0 +1,119 @@
+"""What is old goes in slices; sums stay, and a rebuild knows how far back the log reaches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from sqlalchemy import text
+
+from tests.storage.calls import NOON, attempt, many
+from tests.storage.conftest import MARK
+from tests.storage.test_stores import everything, hours, rows
+from turnout.storage import retention
+from turnout.storage.rebuild import rebuild
+from turnout.storage.retention import DAY_US, Keep
+from turnout.types import Event, Kind
+
+if TYPE_CHECKING:
+    from turnout.storage.store import Store
+
+KEEP = Keep(events=30, costs=60)
+
+
+def fill(store: Store) -> None:
+    """Ninety days of calls, two writers."""
+    pairs = list(many(180, seed=12, spread=90 * DAY_US))
+    for number, owner in enumerate(("one", "two")):
+        payloads = [payload for pair in pairs[number::2] for payload in pair]
+        store.post(payloads, msgspec.structs.replace(MARK, owner=owner))
+
+
+def swept(store: Store, now: int) -> int:
+    """Sweep until nothing is left to do; how many times."""
+    times = 1
+    while retention.sweep(store, KEEP, now):
+        times += 1
+    return times
+
+
+def test_each_kind_has_its_term(store: Store) -> None:
+    """Events go after 30 days, cost rows after 60, sums never; a trace goes as a whole."""
+    fill(store)
+    sums = {name: rows(store, name) for name in ("sessions", "user_monthly_usage")}
+    by_hour, now = hours(store), NOON + 90 * DAY_US
+    swept(store, now)
+    assert min(row[2] for row in rows(store, "events")) >= now - 30 * DAY_US
+    assert {row[0] for row in rows(store, "events")} == {row[0] for row in rows(store, "traces")}
+    assert min(row[4] for row in rows(store, "cost_records")) >= now - 60 * DAY_US
+    assert len(rows(store, "cost_records")) > len(rows(store, "traces")) > 30
+    assert {name: rows(store, name) for name in sums} == sums
+    assert hours(store) == by_hour
+    assert {row[4] for row in rows(store, "rollup_hours")} == {""}
+
+
+def test_slices(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No transaction takes more than a slice away, and sweeping again goes on until nothing is left."""
+    monkeypatch.setattr(retention, "TRACES", 7)
+    monkeypatch.setattr(retention, "SLICE", 9)
+    fill(store)
+    left = len(rows(store, "traces"))
+    retention.sweep(store, KEEP, NOON + 90 * DAY_US)
+    assert left - len(rows(store, "traces")) == 7
+    assert swept(store, NOON + 90 * DAY_US) > 5
+    assert min(row[3] for row in rows(store, "traces")) >= NOON + 60 * DAY_US
+
+
+@pytest.mark.parametrize("spoil", ["cost_records", "rollup_hours", "sessions"])
+def test_rebuild_within_the_horizon(store: Store, spoil: str) -> None:
+    """After old rows have gone, a rebuild repairs what the log and the rows still tell and leaves the rest alone."""
+    fill(store)
+    now = NOON + 90 * DAY_US
+    swept(store, now)
+    before = everything(store)
+    with store.write() as connection:
+        spoilt = {
+            "cost_records": (text("DELETE FROM cost_records WHERE at >= :since"), 29),
+            "rollup_hours": (text("UPDATE rollup_hours SET cost_nano = 7 WHERE hour >= :since"), 59),
+            "sessions": (text("UPDATE sessions SET calls = 9 WHERE first_at >= :since"), 59),
+        }
+        statement, days = spoilt[spoil]
+        connection.execute(statement, {"since": now - days * DAY_US})
+    assert everything(store) != before
+    assert rebuild(store).since == now - 30 * DAY_US
+    assert everything(store) == before
+
+
+def test_bodies_say_when(store: Store) -> None:
+    """A body goes when its own time is up, the event about it stays."""
+    for name, expires in (("e1", NOON + 5), ("e2", NOON + DAY_US)):
+        facts = {"body": "hi", "expires_at": expires}
+        store.post(
+            [msgspec.json.encode(Event(id=name, trace="t", kind=Kind.USER_INPUT, at=NOON, facts=facts))], MARK
+        )
+    retention.sweep(store, KEEP, NOON + 6)
+    assert [row[1] for row in rows(store, "bodies")] == ["e2"]
+    assert len(rows(store, "events")) == 2
+
+
+def test_one_process_an_hour(store: Store) -> None:
+    """Of all that ask within an hour, the first sweeps."""
+    store.post(attempt(), MARK)
+    asked = [retention.claim(store, NOON + minutes * 60_000_000) for minutes in (0, 1, 59, 60, 61)]
+    assert asked == [True, False, False, True, False]
+
+
+def test_sessions_that_only_cost_rows_remember(store: Store) -> None:
+    """A session whose events have gone and whose row is lost comes back as its cost rows tell it."""
+    fill(store)
+    now = NOON + 90 * DAY_US
+    swept(store, now)
+    with store.write() as connection:
+        connection.execute(text("DELETE FROM sessions"))
+    rebuild(store)
+    known: dict[str, list[int]] = {}
+    for row in rows(store, "cost_records"):
+        known.setdefault(row[9], []).append(row[4])
+    found = {row[0]: (row[2], row[5]) for row in rows(store, "sessions")}
+    assert found == {session: (min(times), len(times)) for session, times in known.items()}

@@ -1,0 +1,284 @@
+"""One journey on every kind of store: the same events, the same answers."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from sqlalchemy import select, text
+
+from tests.storage.calls import NOON, attempt, many
+from tests.storage.conftest import KINDS, MARK
+from turnout.storage import posting, tables
+from turnout.storage import rebuild as rebuilding
+from turnout.storage.expiry import expire
+from turnout.storage.rebuild import rebuild
+from turnout.storage.reports import CostLine, Reports
+from turnout.types import Event, Kind, Usage
+
+if TYPE_CHECKING:
+    from tests.storage.conftest import MakeStore
+    from turnout.storage.store import Store
+
+HOUR = 3_600_000_000
+SUMMARIES = ("cost_records", "traces", "sessions", "user_monthly_usage")
+
+
+def rows(store: Store, table: str) -> list[tuple[Any, ...]]:
+    """Every row of a table, in the order of its key."""
+    found = tables.metadata.tables[table]
+    with store.read() as connection:
+        return [tuple(row) for row in connection.execute(select(found).order_by(*found.primary_key))]
+
+
+def hours(store: Store) -> dict[tuple[Any, ...], tuple[int, ...]]:
+    """The hourly sums over all writers, latencies as numbers."""
+    sums: dict[tuple[Any, ...], tuple[int, ...]] = {}
+    for row in rows(store, "rollup_hours"):
+        numbers = (*row[5:-1], int.from_bytes(row[-1], "little"))
+        known = sums.get(row[:4], (0,) * len(numbers))
+        sums[row[:4]] = tuple(a + b for a, b in zip(known, numbers, strict=True))
+    return sums
+
+
+def everything(store: Store) -> dict[str, Any]:
+    """All that is derived from the log."""
+    return {name: rows(store, name) for name in SUMMARIES} | {"hours": hours(store)}
+
+
+def failed_over() -> list[bytes]:
+    """One call that a second model answered."""
+    first = attempt(id="a1", outcome="server_error", cost=0, usage=None, seconds=0.5)
+    second = attempt(
+        id="a2",
+        number=2,
+        at=NOON + 500_000,
+        model="gpt-4o-mini",
+        provider="openai",
+        fallback="server_error",
+        cost=700,
+    )
+    return [*first, *second]
+
+
+def test_a_call_that_failed_over(store: Store) -> None:
+    """One call is two attempts, one error, one fallback and one cost, in every table."""
+    assert store.post(failed_over(), MARK) == []
+    reports = Reports(store)
+    (line,) = reports.costs("agent", NOON)
+    expected = CostLine(
+        key="debugger", calls=1, attempts=2, errors=1, fallbacks=1, cache_hits=1,
+        input_tokens=100, cached_input_tokens=40, output_tokens=20, cost_nano=700,
+    )  # fmt: skip
+    assert line == expected
+    assert (line.fallback_rate, line.error_rate, line.cache_rate) == (1.0, 0.5, 0.4)
+    by_model = {
+        line.key: (line.calls, line.attempts, line.cost_nano) for line in reports.costs("model", NOON)
+    }
+    assert by_model == {"deepseek-chat": (1, 1, 0), "gpt-4o-mini": (0, 1, 700)}
+    assert [(line.key, line.cost_nano) for line in reports.costs("user", NOON)] == [("alice", 700)]
+    assert [(line.key, line.cost_nano) for line in reports.costs("session", NOON)] == [("s1", 700)]
+    assert [(line.key, line.cost_nano) for line in reports.costs("key", NOON)] == [(None, 700)]
+    assert rows(store, "user_monthly_usage")[0][:4] == ("alice", posting.month(NOON), 1, 2)
+    (session,) = rows(store, "sessions")
+    assert session[:6] == ("s1", "alice", NOON, NOON + 2_000_000, 1, 2)
+    assert [row.id for row in reports.call("c1")] == ["a1", "a2"]
+
+
+def test_a_row_says_everything(store: Store) -> None:
+    """Every fact of an attempt arrives in its column, unknown ones as NULL."""
+    usage = Usage(input_tokens=7, cache_write_tokens=3, output_tokens=5, reasoning_tokens=2, source="counted")
+    store.post(
+        attempt(
+            usage=usage,
+            asked="gpt-4o",
+            run="r1",
+            key="k1",
+            tags={"team": "blue"},
+            arm="b",
+            operation="search",
+        ),
+        MARK,
+    )
+    with store.read() as connection:
+        row = connection.execute(select(tables.cost_records)).one()._asdict()
+    assert row == {
+        "id": "a1", "call_id": "c1", "trace_id": "c1", "number": 1, "at": NOON, "state": "settled",
+        "operation": "search", "agent": "debugger", "user_id": "alice", "session_id": "s1", "run_id": "r1",
+        "key_id": "k1", "tags": '{"team":"blue"}', "arm": "b", "model_asked": "gpt-4o", "model": "deepseek-chat",
+        "provider": "deepseek", "upstream_model": None, "outcome": "ok", "status": 200, "error": None,
+        "finish_reason": "stop", "fallback_reason": None, "stream": 0, "input_tokens": 7,
+        "cached_input_tokens": None, "cache_write_tokens": 3, "output_tokens": 5, "reasoning_tokens": 2,
+        "usage_source": "counted", "hold_nano": 5_000, "cost_nano": 1_000, "price_id": "deepseek-chat@2026-01-01",
+        "duration_us": 1_500_000, "first_token_us": None,
+    }  # fmt: skip
+
+
+def test_states_only_rise(store: Store) -> None:
+    """Reserved counts nothing, a death charges the hold, the real end corrects it, and nothing goes back."""
+    start, end = attempt(cost=1_000, hold=5_000)
+    expired = expire(start)
+    assert expired is not None
+    reports = Reports(store)
+    seen = []
+    for payloads in ([start], [expired], [end], [start, expired], [expired], [end]):
+        store.post(payloads, MARK)
+        (row,) = reports.call("c1")
+        sums = [(line.attempts, line.errors, line.cost_nano) for line in reports.costs("agent", NOON)]
+        assert sums == [(line.attempts, line.errors, line.cost_nano) for line in reports.costs("user", NOON)]
+        seen.append((row.state, row.cost_nano, sums))
+    assert seen == [
+        ("reserved", None, []),
+        ("expired_estimated", 5_000, [(1, 1, 5_000)]),
+        *[("settled", 1_000, [(1, 0, 1_000)])] * 4,
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_order_and_any_repetition(make_store: MakeStore, seed: int) -> None:
+    """The same events, shuffled, repeated and cut differently, give the same tables on every kind of store."""
+    payloads = [payload for pair in many(120, seed=seed, spread=5 * HOUR) for payload in pair]
+    starts = payloads[:40:2]
+    payloads += [end for start in starts if (end := expire(start))]
+    reference = make_store("memory")
+    reference.post(payloads, MARK)
+    expected = everything(reference)
+    rng = random.Random(seed)  # noqa: S311
+    for kind in KINDS:
+        store = make_store(kind)
+        jumbled = payloads + rng.sample(payloads, len(payloads) // 3)
+        rng.shuffle(jumbled)
+        while jumbled:
+            size = rng.choice((1, 3, 40, 200))
+            store.post(jumbled[:size], msgspec.structs.replace(MARK, owner=rng.choice(("one", "two"))))
+            del jumbled[:size]
+        assert everything(store) == expected
+        assert len(rows(store, "events")) == len(payloads)
+
+
+def test_costs_from_hours_and_from_rows(store: Store) -> None:
+    """A period that begins and ends within an hour is exact to the microsecond, by whatever key."""
+    store.post([payload for pair in many(300, seed=5, spread=6 * HOUR) for payload in pair], MARK)
+    since, until = NOON + HOUR // 3, NOON + 4 * HOUR + 7
+    with store.read() as connection:
+        costs = tables.cost_records.c
+        asked = select(costs.agent, costs.cost_nano).where(costs.at >= since, costs.at < until)
+        exact: dict[str | None, int] = {}
+        for agent, cost in connection.execute(asked):
+            exact[agent] = exact.get(agent, 0) + cost
+    reports = Reports(store)
+    assert {line.key: line.cost_nano for line in reports.costs("agent", since, until)} == exact
+    for by in ("model", "user", "session", "key"):
+        assert sum(line.cost_nano for line in reports.costs(by, since, until)) == sum(exact.values())
+
+
+def test_series(store: Store) -> None:
+    """Hours carry counts, rates and latencies; the quantiles are within 4 % of the exact ones."""
+    seconds = [0.1 * number for number in range(1, 101)]
+    for number, value in enumerate(seconds):
+        store.post(attempt(id=f"a{number}", call=f"c{number}", seconds=value), MARK)
+    (line,) = Reports(store).series(("hour", "model"), NOON)
+    assert (line.hour, line.model, line.agent, line.attempts) == (
+        NOON - NOON % HOUR,
+        "deepseek-chat",
+        None,
+        100,
+    )
+    assert line.p50_us == pytest.approx(5.0e6, rel=0.04)
+    assert line.p95_us == pytest.approx(9.5e6, rel=0.04)
+    assert Reports(store).series((), NOON)[0].attempts == 100
+    assert Reports(store).series((), NOON + HOUR) == []
+
+
+def test_traces_come_back(store: Store) -> None:
+    """A trace's events come back as they were, newest traces first by session, by user and over all."""
+    kept = {}
+    for number in range(3):
+        event = Event(
+            id=f"e{number}", trace=f"t{number}", kind=Kind.TOOL_INVOCATION, at=NOON + number, span="p", parent="q",
+            agent="dojo", user="bob", session="s", facts={"name": "grep ☃ \x00"}, tokens=3, cost_nano=4, error="no\x01",
+        )  # fmt: skip
+        kept[event.trace] = event
+        store.post([msgspec.json.encode(event)], MARK)
+    reports = Reports(store)
+    assert reports.session_traces("s") == reports.latest_traces() == ["t2", "t1", "t0"]
+    assert reports.user_traces("bob", limit=2) == ["t2", "t1"]
+    assert reports.user_traces("eve") == []
+    assert {trace: reports.trace(trace) for trace in kept} == {
+        trace: [event] for trace, event in kept.items()
+    }
+
+
+def test_a_body_has_a_place_of_its_own(store: Store) -> None:
+    """What was said is not in the log's facts, and comes back with the trace."""
+    event = Event(
+        id="e",
+        trace="t",
+        kind=Kind.AGENT_RESPONSE,
+        at=NOON,
+        facts={"body": {"content": "hello"}, "expires_at": NOON + 9},
+    )
+    store.post([msgspec.json.encode(event)], MARK)
+    assert rows(store, "bodies") == [("t", "e", NOON + 9, '{"content":"hello"}')]
+    assert "hello" not in str(rows(store, "events"))
+    assert Reports(store).trace("t") == [event]
+
+
+def test_a_late_end_is_the_only_one_told(store: Store) -> None:
+    """Of an attempt that was given up for dead and ended after all, the trace tells the real end."""
+    start, end = attempt()
+    expired = expire(start)
+    assert expired is not None
+    store.post([start, expired], MARK)
+    assert [event.facts.get("state") for event in Reports(store).trace("c1")] == [None, "expired_estimated"]
+    store.post([end], MARK)
+    assert [event.id for event in Reports(store).trace("c1")] == ["a1s", "a1e"]
+
+
+def test_the_view_of_traces(store: Store) -> None:
+    """`harness_traces` nests a trace's events and summary as JSON."""
+    store.post(failed_over(), MARK)
+    with store.read() as connection:
+        row = connection.execute(text("SELECT * FROM harness_traces WHERE trace_id = 'c1'")).one()
+    summary, events = (
+        json.loads(value) if isinstance(value, str) else value for value in (row.summary, row.events)
+    )
+    assert (row.session_id, row.user_id, row.started_at) == ("s1", "alice", NOON)
+    assert (summary["attempts"], summary["total_cost_nano"], summary["total_tokens"]) == (2, 700, 120)
+    kinds = [(event["id"], event["event_type"]) for event in events]
+    assert kinds == [
+        ("a1s", "LLM_CALL_START"), ("a1e", "LLM_CALL_END"), ("a2s", "LLM_CALL_START"), ("a2e", "LLM_CALL_END")
+    ]  # fmt: skip
+    assert events[0]["facts"]["model"] == "deepseek-chat"
+
+
+def test_numbers_and_texts_no_column_can_hold(store: Store) -> None:
+    """Absurd counts are cut to what fits and NUL bytes replaced; the batch is not lost."""
+    _, end = attempt(usage=Usage(input_tokens=10**30, output_tokens=1), user="al\x00ice")
+    assert store.post([end, b"no json", b'{"id": 3}'], MARK) == [b"no json", b'{"id": 3}']
+    (row,) = Reports(store).call("c1")
+    assert row.input_tokens == 2**62
+    assert row.user_id in {"al\x00ice", "al\ufffdice"}
+
+
+@pytest.mark.parametrize(
+    "spoil", ["cost_records", "sessions", "user_monthly_usage", "rollup_hours", "traces"]
+)
+def test_rebuild(store: Store, spoil: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever table was spoilt, a rebuild from the log, piece by piece, gives back all of them as they were."""
+    monkeypatch.setattr(rebuilding, "CHUNK", 37)
+    payloads = [payload for pair in many(150, seed=9, spread=40 * 24 * HOUR) for payload in pair]
+    payloads += [end for start in payloads[:20:2] if (end := expire(start))]
+    store.post(payloads[3:], MARK)
+    before = everything(store)
+    with store.write() as connection:
+        if spoil == "cost_records":
+            connection.execute(text("UPDATE cost_records SET cost_nano = 1, agent = 'nobody'"))
+        else:
+            connection.execute(text(f"DELETE FROM {spoil}"))  # noqa: S608
+    done = rebuild(store)
+    assert everything(store) == before
+    assert (done.events, done.attempts, done.since) == (len(payloads) - 3, len(before["cost_records"]), 0)

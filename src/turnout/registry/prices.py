@@ -94,9 +94,12 @@ class PriceTable:
         }
         self._calendars = dict(calendars)
         self._rows: dict[str, list[PriceRow]] = {}
+        self._prices: dict[tuple[str, int, str | None], Price] = {}
+        self._long: dict[tuple[str, int], Price] = {}
         for row in sorted(rows, key=lambda row: row.since):
             for model in row.models:
                 self._rows.setdefault(model, []).append(row)
+                self._keep(model, row)
 
     def rows(self, model: str) -> tuple[PriceRow, ...]:
         """A model's rows, oldest first."""
@@ -109,13 +112,22 @@ class PriceTable:
         if index < 0:
             return None
         row = rows[index]
-        label = f"{model}@{row.since.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
         if row.long_context is not None and input_tokens > row.long_context.above:
-            return _price(f"{label}/long", row.long_context)
+            return self._long[model, index]
         for name, band in row.bands.items():
             if self._within(band.schedule, moment):
-                return _price(f"{label}/{name}", band)
-        return _price(label, row)
+                return self._prices[model, index, name]
+        return self._prices[model, index, None]
+
+    def _keep(self, model: str, row: PriceRow) -> None:
+        """Every price a model's newest row may come to, made once."""
+        index = len(self._rows[model]) - 1
+        label = f"{model}@{row.since.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
+        self._prices[model, index, None] = _price(label, row)
+        for name, band in row.bands.items():
+            self._prices[model, index, name] = _price(f"{label}/{name}", band)
+        if row.long_context is not None:
+            self._long[model, index] = _price(f"{label}/long", row.long_context)
 
     def _within(self, name: str, moment: datetime) -> bool:
         schedule, spans, zone = self._schedules[name]

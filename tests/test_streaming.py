@@ -225,3 +225,12 @@ async def test_whole_answers_stream_too() -> None:
     assert [(delta.text, delta.reasoning, delta.finish_reason) for delta in deltas] == [("hi", "Hm.", "stop")]
     assert stream.begun
     assert stream.answer() == told
+
+
+async def test_stop_behind_tool_calls() -> None:
+    """A stop that ends a stream of tool calls is `tool_calls`, in the delta and in the whole."""
+    stream = incoming(event({"tool_calls": [call(0, "a", "f", "{}")]}), STOP + DONE)
+    deltas, error = await read(stream)
+    assert error is None
+    assert [delta.finish_reason for delta in deltas if delta.finish_reason] == ["tool_calls"]
+    assert stream.answer().finish_reason == "tool_calls"

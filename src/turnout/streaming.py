@@ -124,6 +124,10 @@ class Incoming:
         """Take one event in; true when it is the last."""
         for delta in self._decoder.feed(event):
             self.said.add(delta)
+            if delta.finish_reason == "stop" and self.said.tool_calls:
+                # Gemini's compatible endpoint says stop beside tool calls (2026-10)
+                self.said.finish_reason = "tool_calls"
+                delta = msgspec.structs.replace(delta, finish_reason="tool_calls")  # noqa: PLW2901
             self._ready.append(delta)
         if self._decoder.ended:
             self._end(self.said.wrong())

@@ -217,6 +217,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     """Our field to theirs."""
     replays_reasoning: bool = False
     """It wants the `reasoning_content` of earlier turns back."""
+    reports_cost: bool = False
+    """It says with every answer what that cost, in dollars (`usage.cost`)."""
     dimensions: int | None = None
     recommended_for: tuple[str, ...] = ()
     stand_in: bool = False
@@ -251,6 +253,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
     source: Literal["reported", "counted", "estimated"] = "reported"
+    cost_nano: int | None = None
+    """What the provider says it charged; it counts before any price of ours."""
 
     @property
     def total_tokens(self) -> int | None:

@@ -210,6 +210,14 @@ def test_rounding_happens_once() -> None:
     assert price_usage(price, Usage(input_tokens=1, output_tokens=1)) == 1
 
 
+def test_what_was_charged_is_what_it_cost() -> None:
+    """A reported amount, 0 too, stands before any price, and without one."""
+    price = Price(id="any", input=Decimal(1), output=Decimal(1))
+    for nano in (0, 39_000):
+        usage = Usage(input_tokens=10, output_tokens=10, cost_nano=nano)
+        assert price_usage(price, usage) == price_usage(None, usage) == nano
+
+
 def test_a_cache_may_be_free() -> None:
     """A price of 0 for the cache is a price, not one that is missing."""
     price = Price(

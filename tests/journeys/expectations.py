@@ -117,6 +117,7 @@ EXPECTED = dict(_by_name())
 AIOHTTP = {
     "gzip-bad": {"plain": TRUNCATED, "stream": TRUNCATED},
     "gzip-not": {"plain": TRUNCATED, "stream": TRUNCATED},
+    "gzip-short": {"plain": MALFORMED, "stream": breaks("truncated")},
     "stream-bad-chunk-mid": {"plain": MALFORMED, "stream": MALFORMED},
 }
 """Where the other transport comes to something else."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from turnout import logs
+from turnout.errors import TurnoutError
 from turnout.types import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from turnout.errors import TurnoutError
     from turnout.types import Attempt, Reply
+    from turnout.wiring import LLMClient
 
 PROVE = bool(os.environ.get("TURNOUT_PROVE"))
 """`make prove` asks for the full number of everything; `make test` for a seeded slice."""
@@ -74,6 +76,30 @@ class Run(NamedTuple):
     def attempts(self) -> tuple[Attempt, ...]:
         """Of the reply or of the error."""
         return self.came.attempts
+
+
+async def made(
+    client: LLMClient, way: Way, agent: str = "dojo", model: str = "deepseek-chat", words: str = "hi"
+) -> tuple[str, Reply | TurnoutError]:
+    """The text that was streamed, and the reply or the error."""
+    streamed, reply = "", None
+    messages = [{"role": "user", "content": f"{PROMPT} {words}"}]
+    pinned = None if way.backup else model
+    try:
+        if way.mode == "stream":
+            async for delta in client.stream(agent, messages, model=pinned):
+                assert reply is None
+                streamed, reply = streamed + delta.text, delta.reply
+        else:
+            reply = await (
+                client.call_with_fallback(agent, messages)
+                if pinned is None
+                else client.call(pinned, messages)
+            )
+    except TurnoutError as error:
+        return streamed, error
+    assert reply is not None
+    return streamed, reply
 
 
 def shown(came: Reply | TurnoutError, lines: Sequence[str]) -> str:
@@ -187,3 +213,9 @@ def listening() -> Iterator[Log]:
 def open_files() -> int:
     """How many file descriptors this process holds."""
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def many_files() -> None:
+    """Make room for as many sockets as the system allows this process."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.journeys.oracle import PROVE
 from tests.toxic import Toxic
 from turnout import errors
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 HI = [{"role": "user", "content": "hi"}]
 TOTAL, FIRST_TOKEN, IDLE = "1.2", "0.6", "0.4"
 HOUR = 3_600
-LATE = 0.25
-"""Seconds beyond 10 %: the machine has other things to do."""
+LATE = 0.1 if PROVE else 0.5
+"""Seconds beyond 10 %: in `make test` the machine may have other things to do."""
 
 
 @pytest.fixture(params=["steady", "jumping"])
@@ -100,9 +101,9 @@ async def test_deadlines_after_the_first_token(make_client: MakeClient) -> None:
 
     async def breaks(fault: str, transport: str) -> None:
         async with Toxic(fault) as server, hurried(make_client, server, transport) as client:
+            began = time.monotonic()
             deltas = client.stream("dojo", HI)
             await anext(deltas)
-            began = time.monotonic()
             with pytest.raises(errors.ProviderTimeout) as caught:
                 async for _ in deltas:
                     pass

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import resource
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.journeys.oracle import PROVE, listening
+from tests.journeys.oracle import PROVE, listening, many_files
 from tests.toxic import Toxic
 
 if TYPE_CHECKING:
@@ -45,13 +44,6 @@ def another_process(*options: str) -> Iterator[str]:
             server.terminate()
 
 
-@pytest.fixture
-def _many_files() -> None:
-    """Room for a socket for each stream."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
 def resident() -> int:
     """Bytes of memory this process has."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -68,12 +60,12 @@ async def rest(first: Delta, stream: AsyncGenerator[Delta, None]) -> tuple[str, 
     return "".join(delta.text for delta in deltas), deltas[-1].reply
 
 
-@pytest.mark.usefixtures("_many_files")
 async def test_many_streams_at_once(make_client: MakeClient) -> None:
     """All are open at once, each ends with its own words and nobody else's, at 40 KB each.
 
     The last of them opens the gate at which the others wait, so the memory is that of streams under way.
     """
+    many_files()
     said = [f"<{number}> is what stream {number} said </{number}>" for number in range(STREAMS)]
     with another_process("--default", f"together-{STREAMS}", "--echo") as url:
         async with make_client(DEEPSEEK_BASE_URL=url, TURNOUT_IDLE_TIMEOUT="100") as client:

@@ -9,6 +9,7 @@ import pytest
 
 from turnout import errors
 from turnout.providers.openai import OpenAICodec
+from turnout.providers.sse import Event
 from turnout.types import Call, Model, Options, Scope, Usage
 
 CODEC = OpenAICodec()
@@ -166,3 +167,39 @@ def test_a_count_that_cannot_be_one(models: dict[str, Model], bad: str) -> None:
 def test_no_usage_at_all(models: dict[str, Model]) -> None:
     """A reply without usage has unknown tokens."""
     assert CODEC.decode(body(usage=None), models["gpt-4o"]).usage == Usage()
+
+
+@pytest.mark.parametrize(
+    ("report", "nano"),
+    [
+        ({"cost": 0.000039, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.000039}}, 39_000),
+        ({"cost": 0.000002, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.00004}}, 42_000),
+        ({"cost": 0}, 0),
+        ({"cost": 1e-10}, 0),
+        ({"cost": 0.000002, "is_byok": True, "cost_details": {}}, None),
+        ({"cost": "0.01"}, None),
+        ({"cost": True}, None),
+        ({"cost": -1}, None),
+        ({"cost": 10**9}, None),
+        ({}, None),
+    ],
+)
+def test_what_the_provider_charged(
+    models: dict[str, Model], report: dict[str, Any], nano: int | None
+) -> None:
+    """OpenRouter's own figure is the cost, its fee and the host's bill together; no other row's is believed."""
+    tokens = {"prompt_tokens": 5, "completion_tokens": 2}
+    answer = CODEC.decode(body(usage=tokens | report), models["openrouter-auto"])
+    assert answer.usage == Usage(input_tokens=5, output_tokens=2, cost_nano=nano)
+    event = msgspec.json.encode({"choices": [], "usage": tokens | report})
+    decoder = CODEC.decoder(models["openrouter-auto"])
+    decoder.feed(Event(event))
+    assert decoder.usage == answer.usage
+    assert CODEC.decode(body(usage=tokens | report), models["gpt-4o"]).usage.cost_nano is None
+
+
+def test_stop_beside_tool_calls(models: dict[str, Model]) -> None:
+    """A stop that comes with tool calls is `tool_calls`, as Gemini's compatible endpoint means it."""
+    calls = [{"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+    answer = CODEC.decode(choice("stop", tool_calls=calls), models["gpt-4o-mini"])
+    assert answer.finish_reason == "tool_calls"

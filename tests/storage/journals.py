@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from turnout.clock import Clock
+from turnout.storage.journal import Journal
 from turnout.storage.segments import read
 from turnout.storage.tail import Disk
 from turnout.types import Attempt, Closed, Event, Kind, Opened, Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 CLOCK = Clock()
 ROOT = Path(__file__).parents[2]
@@ -136,3 +139,31 @@ class Stall:
         """Wait it out."""
         self.begun.set()
         self.over.wait(self._seconds)
+
+
+@contextlib.contextmanager
+def journal(folder: Path, **choices: Any) -> Iterator[Journal]:
+    """A journal, closed in the end."""
+    opened = Journal(folder, CLOCK, **choices)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def until(condition: Any, seconds: float = 10.0) -> None:
+    """Wait for what another thread will do; fails after so many seconds."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit, "it did not happen"
+        time.sleep(0.002)
+
+
+def calls(count: int) -> list[Event]:
+    """So many calls, start and end."""
+    return [event for _ in range(count) for started in [start()] for event in (started, end(started))]
+
+
+def fill(opened: Journal, events: list[Event]) -> list[str]:
+    """Append them all; the ids of those that were kept."""
+    return [event.id for event in events if opened.append(event)]

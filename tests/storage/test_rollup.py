@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from array import array
 
 import pytest
 from hypothesis import given
@@ -27,12 +28,12 @@ def test_merging_is_adding(one: list[int], other: list[int]) -> None:
 
 @given(latencies)
 def test_stored_and_back(values: list[int]) -> None:
-    """What is stored is what was, and not a byte longer than its highest bucket asks."""
+    """What is stored is what was, and no longer than from its lowest to its highest bucket."""
     stored = rollup.pack(histogram(values))
     assert rollup.unpack(stored) == histogram(values)
-    highest = max(map(rollup.bucket, values), default=-1)
-    assert len(stored) == 4 * (highest + 1)
-    assert sum(rollup.counts(histogram(values))) == len(values)
+    used = [rollup.bucket(value) for value in values]
+    assert len(stored) == (1 + 4 * (max(used) - min(used) + 1) if used else 0)
+    assert sum(rollup.counts(histogram(values))[1]) == len(values)
 
 
 @given(
@@ -53,7 +54,7 @@ def test_the_ends_of_the_scale() -> None:
 
 def test_a_hundred_thousand_in_one_bucket() -> None:
     """A bucket holds more than a busy hour's calls without touching its neighbour."""
-    assert list(rollup.counts(rollup.one(100) * 3_000_000 + rollup.one(109))) == [3_000_000, 1]
+    assert rollup.counts(rollup.one(100) * 3_000_000 + rollup.one(109)) == (0, array("I", [3_000_000, 1]))
 
 
 def test_error_of_a_realistic_day() -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 
 from tests.storage.calls import NOON, attempt, many
 from tests.storage.conftest import KINDS, MARK
-from turnout.storage import posting, tables
+from turnout.storage import posting, rollup, tables
 from turnout.storage import rebuild as rebuilding
 from turnout.storage.expiry import expire
 from turnout.storage.rebuild import rebuild
@@ -38,7 +38,7 @@ def hours(store: Store) -> dict[tuple[Any, ...], tuple[int, ...]]:
     """The hourly sums over all writers, latencies as numbers."""
     sums: dict[tuple[Any, ...], tuple[int, ...]] = {}
     for row in rows(store, "rollup_hours"):
-        numbers = (*row[5:-1], int.from_bytes(row[-1], "little"))
+        numbers = (*row[5:-1], rollup.unpack(row[-1]))
         known = sums.get(row[:4], (0,) * len(numbers))
         sums[row[:4]] = tuple(a + b for a, b in zip(known, numbers, strict=True))
     return sums

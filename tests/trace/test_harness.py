@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -77,6 +78,24 @@ def test_an_open_trace_is_open(runtime: Runtime) -> None:
         assert found is not None
         assert (found.ended_at, found.summary.state) == (None, "open")
     assert len(runtime.reports.trace(going.id)) == 2
+
+
+async def test_a_task_that_outlives_its_trace(runtime: Runtime) -> None:
+    """A task made in a trace sees that it has ended; what it still does is in the trace all the same."""
+    ended = asyncio.Event()
+
+    async def late() -> bool:
+        assert is_trace_active()
+        await ended.wait()
+        log_event("ERROR", name="late")
+        return is_trace_active()
+
+    with start_trace() as trace:
+        task = asyncio.create_task(late())
+        await asyncio.sleep(0)
+    ended.set()
+    assert not await task
+    assert [event.kind for event in runtime.reports.trace(trace.id)][-1] == Kind.ERROR
 
 
 @pytest.mark.parametrize("limit", [0, 101])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,6 +85,27 @@ def test_a_key_across_the_cut(before: int, beyond: int) -> None:
     kept = Privacy().text(text)
     assert "canary" not in kept
     assert len(kept) < LONGEST_METADATA + 40
+
+
+@pytest.mark.parametrize("shift", range(len(KEY) + 1))
+def test_half_a_key_at_the_end_of_what_is_read(shift: int) -> None:
+    """Keys that become stars make room for the text behind them, also for one that was read only in part."""
+    for between in " ,\n":
+        assert "canary" not in Privacy().text("x" * shift + f"{between}{KEY}" * 1_000)
+
+
+def test_a_megabyte_takes_no_time() -> None:
+    """The text a provider or a caller sends cannot hold up the event loop, whatever it is made of."""
+    for text in (
+        "x" * 10**6,
+        "x " * 500_000,
+        "x" * 6_000 + " tail" * 10**5,
+        "%41" * 300_000,
+        "=.-_" * 250_000,
+    ):
+        began = time.process_time()
+        Privacy().text(text)
+        assert time.process_time() - began < 0.05
 
 
 def test_a_cut_text_says_so() -> None:

@@ -18,7 +18,12 @@ _NANO_PER_TOKEN = Decimal(1_000)
 
 
 def price_usage(price: Price | None, usage: Usage) -> int | None:
-    """Nano-dollars, rounded half to even once; `None` when the price or the tokens are not known."""
+    """Nano-dollars, rounded half to even once; `None` when the price or the tokens are not known.
+
+    What the provider says it charged is what it cost, whatever a price says.
+    """
+    if usage.cost_nano is not None:
+        return usage.cost_nano
     if price is None or usage.input_tokens is None or usage.output_tokens is None:
         return None
     cached = usage.cached_input_tokens or 0

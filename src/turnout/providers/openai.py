@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -10,7 +11,7 @@ from turnout.errors import BlankReply, MalformedReply, ServerFault
 from turnout.providers import failures
 from turnout.providers.json_body import read
 from turnout.providers.openai_stream import OpenAIDecoder
-from turnout.types import Answer, Usage
+from turnout.types import NANO_PER_DOLLAR, Answer, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 MOST_TOKENS = 10**9
 """A count above this is a fault of the provider's, not a bill."""
+MOST_DOLLARS = 10**5
+"""An amount above this is none either."""
 
 
 class Message(msgspec.Struct):
@@ -71,7 +74,7 @@ class OpenAICodec:
 
     def decoder(self, model: Model) -> OpenAIDecoder:
         """What reads one streamed answer."""
-        return OpenAIDecoder(model, self.usage)
+        return OpenAIDecoder(model, lambda report: self.reported(report, model))
 
     def fields(self, call: Call, model: Model) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Everything of the body but model and messages: the row's fields, then the caller's."""
@@ -120,9 +123,9 @@ class OpenAICodec:
             raise BlankReply("there is no text in it", provider=model.provider)
         return Answer(
             content=content,
-            finish_reason=choice.finish_reason,
+            finish_reason=finish(choice.finish_reason, bool(message.tool_calls)),
             upstream_model=completion.model,
-            usage=self.usage(completion.usage),
+            usage=self.reported(completion.usage, model),
             tool_calls=tuple(message.tool_calls or ()),
             reasoning=message.reasoning_content or message.reasoning,
         )
@@ -140,9 +143,21 @@ class OpenAICodec:
             reasoning_tokens=count(output.get("reasoning_tokens")),
         )
 
+    def reported(self, report: Mapping[str, Any] | None, model: Model) -> Usage:
+        """The tokens, and the money where the model's row says that it is told."""
+        usage = self.usage(report)
+        return (
+            msgspec.structs.replace(usage, cost_nano=charged(report or {})) if model.reports_cost else usage
+        )
+
     def failure(self, status: int, headers: Mapping[str, str], body: bytes, model: Model) -> ProviderError:
         """What any other status means."""
         return failures.classify(status, headers, body, model)
+
+
+def finish(reason: str, calls: bool) -> str:  # noqa: FBT001
+    """The finish reason; Gemini's compatible endpoint says stop beside tool calls (2026-10)."""
+    return "tool_calls" if calls and reason == "stop" else reason
 
 
 def _given(options: Options) -> dict[str, Any]:
@@ -156,6 +171,22 @@ def _given(options: Options) -> dict[str, Any]:
         "seed": options.seed,
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def charged(report: Mapping[str, Any]) -> int | None:
+    """`usage.cost` in nano-dollars (OpenRouter, docs/use-cases/usage-accounting, 2026-11); `None` for no amount.
+
+    With a key of one's own at the host (`is_byok`) that is OpenRouter's fee alone, and the host's bill comes on top.
+    """
+    parts = [report.get("cost")]
+    if report.get("is_byok") is True:
+        parts.append(_details(report.get("cost_details")).get("upstream_inference_cost"))
+    total = Decimal(0)
+    for part in parts:
+        if isinstance(part, bool) or not isinstance(part, int | float) or not 0 <= part <= MOST_DOLLARS:
+            return None
+        total += Decimal(str(part))
+    return int((total * NANO_PER_DOLLAR).to_integral_value(ROUND_HALF_EVEN))
 
 
 def _details(value: Any) -> Mapping[str, Any]:

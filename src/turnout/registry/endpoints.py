@@ -38,6 +38,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     query: dict[str, str] = {}
     thinking: dict[str, dict[str, Any]] = {}
     """Fields of the body for each value of `Options.thinking`; a model's own table wins."""
+    reports_cost: bool = False
+    """All its models report what an answer cost."""
     source: str = ""
     enabled: bool = True
     keys: tuple[Secret, ...] = ()

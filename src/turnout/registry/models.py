@@ -58,4 +58,9 @@ def _bind(model: Model, models: Mapping[str, Model], endpoints: Mapping[str, End
             raise ConfigError(f"{where}: its successors go in a circle", hint=f"break it at {heir!r}")
         seen.add(heir)
         heir = models[heir].successor
-    return msgspec.structs.replace(model, thinking=model.thinking or endpoints[model.provider].thinking)
+    endpoint = endpoints[model.provider]
+    return msgspec.structs.replace(
+        model,
+        thinking=model.thinking or endpoint.thinking,
+        reports_cost=model.reports_cost or endpoint.reports_cost,
+    )

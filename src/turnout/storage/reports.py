@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, and_, case, func, select
+from sqlalchemy import ColumnElement, Row, Select, and_, case, cast, func, select, type_coerce
+from sqlalchemy.types import NullType
 
 from turnout.storage import rollup, tables
 from turnout.storage.lines import CostRow
@@ -24,6 +26,8 @@ CALL_US = 24 * HOUR_US
 """Attempts of a call begin within a day of it."""
 _KINDS = frozenset(Kind)
 _COSTS, _HOURS = tables.cost_records, tables.rollup_hours
+# Both drivers give bytes; a LargeBinary would be copied once more, row by row.
+_LATENCY = type_coerce(_HOURS.c.latency, NullType())
 _COLUMNS: dict[By, ColumnElement[Any]] = {
     "agent": _COSTS.c.agent,
     "model": _COSTS.c.model,
@@ -116,22 +120,19 @@ class Reports:
         with self._store.read() as connection:
             sums = connection.execute(_summed_hours(columns, begin, until)).fetchall()
             slow = connection.execute(
-                select(*columns, _HOURS.c.latency).where(_HOURS.c.hour >= begin, _HOURS.c.hour < until)
+                select(*columns, _LATENCY).where(_HOURS.c.hour >= begin, _HOURS.c.hour < until)
             ).fetchall()
-        latency: dict[tuple[Any, ...], int] = {}
+        latency: defaultdict[Sequence[Any], int] = defaultdict(int)
         for row in slow:
-            key = tuple(row[:-1])
-            latency[key] = latency.get(key, 0) + rollup.unpack(row[-1])
-        lines = []
-        for row in sums:
-            key = tuple(row[: len(by)])
-            if row[len(by)] is None:
-                continue
-            p50, p95 = rollup.quantiles(latency[key], 0.5, 0.95)
-            named: dict[str, Any] = dict(zip(by, key, strict=True))
-            named |= _named(map(int, row[len(by) :]))
-            lines.append(SeriesLine(p50_us=p50, p95_us=p95, **named))
-        return lines
+            latency[row[:-1]] += rollup.unpack(row[-1])
+        names, depth = (*by, *tables.TOTALS, "p50_us", "p95_us"), len(by)
+        return [
+            SeriesLine(
+                **dict(zip(names, (*row, *rollup.quantiles(latency[row[:depth]], 0.5, 0.95)), strict=True))
+            )
+            for row in sums
+            if row[depth] is not None
+        ]
 
     def call(self, call: str) -> list[CostRow]:
         """The attempts of a call, in their order; none when it is not known, or not in the tables yet."""
@@ -225,13 +226,13 @@ def _named(totals: Iterable[int]) -> dict[str, int]:
 def _collect(sums: dict[str | None, list[int]], rows: Iterable[Row[Any]]) -> None:
     for row in rows:
         key, known = row[0], sums.get(row[0])
-        numbers = list(map(int, row[1:]))
+        numbers: list[int] = list(row[1:])
         sums[key] = numbers if known is None else [one + two for one, two in zip(known, numbers, strict=True)]
 
 
 def _summed_hours(columns: Sequence[ColumnElement[Any]], begin: int, end: int) -> Select[Any]:
     return (
-        select(*columns, *(func.sum(_HOURS.c[name]) for name in tables.TOTALS))
+        select(*columns, *(cast(func.sum(_HOURS.c[name]), tables.whole) for name in tables.TOTALS))
         .where(_HOURS.c.hour >= begin, _HOURS.c.hour < end)
         .group_by(*columns)
         .order_by(*columns)
@@ -240,7 +241,7 @@ def _summed_hours(columns: Sequence[ColumnElement[Any]], begin: int, end: int) -
 
 def _summed_rows(key: ColumnElement[Any], begin: int, end: int) -> Select[Any]:
     return (
-        select(key, *(func.sum(part) for part in _parts()))
+        select(key, *(cast(func.sum(part), tables.whole) for part in _parts()))
         .where(_COSTS.c.at >= begin, _COSTS.c.at < end, _COSTS.c.state != tables.STATES[0])
         .group_by(key)
     )

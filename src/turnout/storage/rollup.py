@@ -36,27 +36,36 @@ def one(microseconds: int) -> int:
 
 
 def pack(histogram: int) -> bytes:
-    """As it is stored: little-endian, without the empty buckets at the end."""
-    used = (histogram.bit_length() + BITS - 1) // BITS
-    return histogram.to_bytes(used * _BYTES, "little")
+    """As it is stored: how many buckets at the beginning are empty, then the others up to the last that is not.
+
+    A byte and little-endian lanes of four; nothing of an empty histogram.
+    """
+    empty, found = counts(histogram)
+    if sys.byteorder == "big":
+        found.byteswap()
+    return bytes((empty,)) + found.tobytes() if found else b""
 
 
 def unpack(stored: bytes) -> int:
     """The histogram of a stored value."""
-    return int.from_bytes(stored, "little")
+    return int.from_bytes(stored[1:], "little") << (BITS * stored[0]) if stored else 0
 
 
-def counts(histogram: int) -> array[int]:
-    """How many latencies in each bucket."""
-    found = array("I", pack(histogram))
+def counts(histogram: int) -> tuple[int, array[int]]:
+    """The first bucket that is not empty, and how many latencies in each from there to the last that is not."""
+    empty = ((histogram & -histogram).bit_length() - 1) // BITS if histogram else 0
+    rest = histogram >> (BITS * empty)
+    found = array("I", rest.to_bytes((rest.bit_length() + BITS - 1) // BITS * _BYTES, "little"))
     if sys.byteorder == "big":
         found.byteswap()
-    return found
+    return empty, found
 
 
 def quantiles(histogram: int, *shares: float) -> tuple[float | None, ...]:
     """The latencies in microseconds that the given shares do not exceed; `None` of an empty histogram."""
-    reached = list(accumulate(counts(histogram)))
-    if not reached:
+    first, found = counts(histogram)
+    if not found:
         return (None,) * len(shares)
-    return tuple(_MIDDLES[bisect_left(reached, max(1, math.ceil(share * reached[-1])))] for share in shares)
+    reached = list(accumulate(found))
+    ranks = [max(1, math.ceil(share * reached[-1])) for share in shares]
+    return tuple([_MIDDLES[first + bisect_left(reached, rank)] for rank in ranks])

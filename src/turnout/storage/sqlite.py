@@ -44,6 +44,7 @@ PRAGMAS = (
     "foreign_keys=ON",
     "wal_autocheckpoint=0",
     "journal_size_limit=67108864",
+    "cache_size=-16384",  # 16 MiB: a month of hourly sums is read again and again
 )
 
 

@@ -24,7 +24,7 @@ LONGEST_METADATA = 2_048
 LONGEST_BODY = 65_536
 _MARGIN = 4_096
 """Read beyond the cut, so that a key that straddles it is seen whole."""
-_CUT_WORD = re.compile(r"\S+\Z")
+_OF_A_KEY = re.compile(rf"[A-Za-z0-9._~+/=%-]{{1,{_MARGIN}}}")
 _DEEPEST = 12
 _MOST_ITEMS = 1_000
 
@@ -80,7 +80,8 @@ class Privacy:
         if not window.isascii():
             window = window.encode("utf-8", "replace").decode()  # half a surrogate pair is no JSON
         if len(window) < len(text):
-            window = _CUT_WORD.sub("", window)  # what the cut went through may be half a key
+            cut = _OF_A_KEY.match(window[::-1])  # what the cut went through may be half a key
+            window = window[: len(window) - (cut.end() if cut else 0)]
         clean = self.redact(window)
         return clean if len(text) <= longest else f"{clean[:longest]}… ({len(text):,} characters)"
 

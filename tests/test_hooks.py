@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from tests.toxic import Toxic
 from turnout import errors, logs
 from turnout.providers.scripted import ScriptedTransport
 from turnout.settings import load_settings
@@ -137,3 +138,25 @@ async def test_a_broken_hook_may_fail_open(
     assert [line["event"] for line in lines] == ["hook failed", "attempt answered", "hook failed"]
     assert {line["trace_id"] for line in lines} == {reply.trace_id}
     assert "canary" not in str(lines)
+
+
+async def test_embeddings_pass_the_hooks_too(tmp_path: Path) -> None:
+    """`before_call` sees the texts of `embed`, may change them, and may refuse."""
+
+    class Redact(Watch):
+        def before_call(self, call: Call) -> Call:  # type: ignore[override]
+            return msgspec.structs.replace(call, messages=call.messages.replace(b"secret", b"******"))
+
+    async with Toxic() as server:
+        environ = {
+            "TURNOUT_HOME": str(tmp_path),
+            "TURNOUT_DATABASE_URL": "sqlite://",
+            "OPENAI_BASE_URL": server.url,
+        }
+        settings = load_settings(environ=environ, folder=tmp_path)
+        async with LLMClient(settings, hooks=[Redact("r", [])]) as client:
+            await client.embed(["my secret"], dimensions=3)
+        async with LLMClient(settings, hooks=[Refuse("n", [])]) as client:
+            with pytest.raises(errors.InvalidRequest, match="not on a Sunday"):
+                await client.embed(["my secret"], dimensions=3)
+        assert [(seen.json or {})["input"] for seen in server.requests] == [["my ******"]]

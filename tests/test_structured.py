@@ -132,3 +132,11 @@ def test_the_blocking_twin(make_client: MakeClient) -> None:
     with ToxicThread(replies=lambda _: RIGHT) as server:
         with make_client(DEEPSEEK_BASE_URL=server.url).sync as client:
             assert client.call_json("dojo", HI, schema=City) == City("Lyon", 522250)
+
+
+async def test_a_pinned_model(make_client: MakeClient) -> None:
+    """`model` is the one that is asked, and nobody stands behind it."""
+    client, script = client_of(make_client, "never asked", second=RIGHT)
+    async with client:
+        assert await client.call_json("dojo", HI, schema=City, model="gpt-4o-mini") == City("Lyon", 522250)
+    assert [sent["model"] for sent in script.seen] == ["gpt-4o-mini"]

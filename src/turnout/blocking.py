@@ -65,10 +65,13 @@ class SyncClient:
         options: Options | None = None,
         *,
         schema: type[Value] | dict[str, Any],
+        model: str | None = None,
         **keywords: Any,
     ) -> Value:
         """As `LLMClient.call_json`."""
-        return self._wait(self._client.call_json(agent, messages, options, schema=schema, **keywords))
+        return self._wait(
+            self._client.call_json(agent, messages, options, schema=schema, model=model, **keywords)
+        )
 
     def embed(
         self, texts: list[str], *, model: str | None = None, dimensions: int | None = None

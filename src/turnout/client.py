@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -16,7 +17,7 @@ from turnout.structured import Reading, Schema
 from turnout.types import Call, Delta, Options, Reply, Scope
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Iterator, Sequence
 
     from turnout.attempt import Attempts
     from turnout.clock import Clock
@@ -118,21 +119,24 @@ class Engine:
         options: Options | None = None,
         *,
         schema: type[Value] | dict[str, Any],
+        model: str | None = None,
         **keywords: Any,
     ) -> Value:
         """Answer as a value of a type, or as JSON valid against a JSON Schema.
 
-        A blank or invalid answer is shown to its model once to be corrected, then the next model is asked. Other
-        arguments and errors are those of `call_with_fallback`; `AllProvidersFailed` when nobody's answer fits.
+        A blank or invalid answer is shown to its model once to be corrected, then the next model is asked. `model`
+        pins one. Other arguments and errors are those of `call_with_fallback`; `AllProvidersFailed` when nobody's
+        answer fits.
         """
         wanted = Schema(schema)
         keywords = {"response_format": {"type": "json_object"}, **keywords}
-        call = self._accept(agent, None, messages, options, keywords)
+        call = self._accept(agent, model, messages, options, keywords)
         brief = msgspec.json.encode([{"role": "system", "content": wanted.brief}])
         call = msgspec.structs.replace(call, messages=brief[:-1] + b"," + call.messages.lstrip()[1:])
         call = await self._hooks.before(call)
         reading = Reading(self._attempts.make, wanted)
-        await self._fallback.run(call, self._plan(call), reading.make)
+        with self._recorded(call):
+            await self._fallback.run(call, self._plan(call), reading.make)
         return cast("Value", reading.value)
 
     def health(self) -> list[ModelHealth]:
@@ -149,7 +153,7 @@ class Engine:
         """
         if self.embedder is None:
             raise ConfigError("this engine has no embedder", hint="use turnout.LLMClient")
-        return await self.embedder.embed(texts, model=model, dimensions=dimensions)
+        return await self.embedder.embed(texts, self._hooks.before, model=model, dimensions=dimensions)
 
     def plan(self, agent: str) -> Plan:
         """The models that would answer for an agent now. Raises `MissingKey` or `ConfigError` when none can."""
@@ -207,23 +211,15 @@ class Engine:
 
     async def _run(self, asked: Call) -> Reply:
         call = await self._hooks.before(asked)
-        recorder = self._attempts.recorder
-        trace_id = recorder.trace_id(call)
-        recorder.asked(call)
-        try:
+        with self._recorded(call) as trace_id:
             plan = self._plan(call)
             served = await self._fallback.run(call, plan, self._attempts.make)
-        finally:
-            recorder.finished(call)
         reply = self._reply(call, plan, served, served.attempts, served.answer, trace_id)
         return await self._hooks.after(call, reply)
 
     async def _stream(self, asked: Call) -> AsyncGenerator[Delta, None]:
         call = await self._hooks.before(asked)
-        recorder = self._attempts.recorder
-        trace_id = recorder.trace_id(call)
-        recorder.asked(call)
-        try:
+        with self._recorded(call) as trace_id:
             plan = self._plan(call)
             served = await self._fallback.run(call, plan, self._attempts.open, stream=True)
             async with served.answer as live:
@@ -233,12 +229,20 @@ class Engine:
                 except ProviderError as error:
                     error.attempts = (*served.attempts[:-1], live.attempt)
                     raise
-        finally:
-            recorder.finished(call)
         attempts = (*served.attempts[:-1], live.attempt)
         reply = self._reply(call, plan, served, attempts, live.answer, trace_id)
         reply = await self._hooks.after(call, reply)
         yield Delta(usage=reply.usage, reply=reply)
+
+    @contextmanager
+    def _recorded(self, call: Call) -> Iterator[str]:
+        """The call's trace, from its question to its last attempt."""
+        recorder = self._attempts.recorder
+        recorder.asked(call)
+        try:
+            yield recorder.trace_id(call)
+        finally:
+            recorder.finished(call)
 
     def _reply(
         self,

@@ -18,7 +18,7 @@ from turnout.providers.openai import OpenAICodec
 from turnout.types import Answer, Attempt, Call, Options, Scope, Usage, dollars
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
     from decimal import Decimal
 
     from turnout.attempt import Attempts
@@ -85,9 +85,14 @@ class Embedder:
         self._stand_in = stand_in
 
     async def embed(
-        self, texts: list[str], *, model: str | None = None, dimensions: int | None = None
+        self,
+        texts: list[str],
+        before: Callable[[Call], Awaitable[Call]],
+        *,
+        model: str | None = None,
+        dimensions: int | None = None,
     ) -> Embeddings:
-        """One vector for each text.
+        """One vector for each text; `before` may change the call, whose messages are the texts, or refuse it.
 
         A model that is named is the one that answers, or nobody. Raises `InvalidRequest` before anything is sent,
         `MissingKey`, or a batch's last failure when it was in vain, with every attempt.
@@ -96,7 +101,10 @@ class Embedder:
         _check(texts, dimensions, row)
         deadline = self._clock.monotonic() + self._timeouts.total
         scope = Scope(agent=self._registry.agents.default.id, operation="search")
-        call = Call(id=self._clock.new_id(), messages=b"[]", options=Options(), scope=scope, model=row.name)
+        encoded = msgspec.json.encode(texts)
+        call = Call(id=self._clock.new_id(), messages=encoded, options=Options(), scope=scope, model=row.name)
+        call = await before(call)
+        texts = msgspec.json.decode(call.messages, type=list[str])
         attempts: list[Attempt] = []
         done: list[_Batch] = []
         for part in _parts(texts):

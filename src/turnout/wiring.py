@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,7 +29,7 @@ from turnout.routing.by_agent import ByAgent
 from turnout.routing.health import PATIENCE, Health
 from turnout.routing.pinned import Pinned
 from turnout.settings import Settings, load_settings
-from turnout.storage.record import record
+from turnout.storage import record as storage
 from turnout.trace.privacy import Privacy
 from turnout.trace.recorder import Recorder
 from turnout.trace.redaction import Redactor
@@ -54,8 +55,9 @@ class LLMClient(Engine):
     """LLM calls by agent name, or by model.
 
     Settings come from the environment, `.env` and `turnout.toml` unless given. `transports` replaces those of
-    the URL schemes it names (`https`, `http`, `local`, `minilm`, `scripted`); `hooks` run around every call. Close
-    it, or use it as a context manager. Raises `ConfigError` when the settings or a registry row cannot be used.
+    the URL schemes it names (`https`, `http`, `local`, `minilm`, `scripted`); `hooks` run around every call; `record`
+    takes the place of the one that the settings name. Close it, or use it as a context manager. Raises `ConfigError`
+    when the settings or a registry row cannot be used.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class LLMClient(Engine):
         *,
         transports: Mapping[str, Transport] | None = None,
         hooks: Sequence[Hook] = (),
+        record: storage.Record | None = None,
     ) -> None:
         self.settings = settings or load_settings()
         clock = Clock()
@@ -72,7 +75,7 @@ class LLMClient(Engine):
         _check_codecs(rows, codecs)
         self.transports: dict[str, Transport] = _transports(self.settings) | dict(transports or {})
         """By URL scheme."""
-        self.record = record(self.settings, clock)
+        self.record: storage.Record = record or storage.record(self.settings, clock)
         self._exporters = _exporters(self.settings)
         self.recorder = Recorder(self.record, clock, _privacy(self.settings), self._exporters)
         timeouts = Timeouts(
@@ -209,8 +212,13 @@ def _embeds(settings: Settings) -> str | None:
 
 def wire() -> LLMClient:
     """The process-wide client, closed at exit."""
-    client = LLMClient()
-    atexit.register(client.sync.close)
+    client, process = LLMClient(), os.getpid()
+
+    def close() -> None:
+        if os.getpid() == process:  # a forked child has neither its threads nor the right to its sockets
+            client.sync.close()
+
+    atexit.register(close)
     return client
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from turnout.storage.reports import Reports
     from turnout.storage.retention import Keep
     from turnout.storage.store import Store
+    from turnout.storage.tail import Disk
     from turnout.types import Event
 
 PATIENCE = 2.0
@@ -49,10 +50,23 @@ class Record(Protocol):
 
 
 class DiskRecord:
-    """Implements `Record` in the data folder. A client that is only made touches nothing."""
+    """Implements `Record` in the data folder. A client that is only made touches nothing.
 
-    def __init__(self, settings: Settings, where: address.Address, clock: Clock) -> None:
+    `disk` is the file layer beneath the journal, `rotate_bytes` about how long one of its segments gets.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        where: address.Address,
+        clock: Clock,
+        *,
+        disk: Disk | None = None,
+        rotate_bytes: int = 8 << 20,
+    ) -> None:
         self._settings = settings
+        self._disk = disk
+        self._rotate_bytes = rotate_bytes
         self._where = where
         self._clock = clock
         self._spool = settings.home / "spool" / where.spool_id
@@ -116,6 +130,8 @@ class DiskRecord:
                     durability=settings.durability,
                     max_bytes=settings.spool_bytes,
                     on_full=settings.on_full,
+                    rotate_bytes=self._rotate_bytes,
+                    disk=self._disk,
                 )
                 self._ledger = Ledger(journal, Spool(self._spool), self._store, self._clock, keep=self._keep())
                 journal.wake = self._ledger.wake

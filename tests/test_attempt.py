@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.journeys.oracle import listening
 from tests.toxic import PROMPT_TOKENS, SENTENCE, Toxic
 from turnout import errors
 
@@ -56,9 +57,10 @@ async def test_a_stream_that_is_not_wanted(make_client: MakeClient) -> None:
         assert server.requests == []
 
 
-async def test_streams_share_a_connection(make_client: MakeClient) -> None:
-    """A stream that was read to its end leaves its connection for the next call."""
-    async with Toxic() as server, make_client(DEEPSEEK_BASE_URL=server.url) as client:
+@pytest.mark.parametrize("fault", ["ok", "stream-late-end"])
+async def test_streams_share_a_connection(make_client: MakeClient, fault: str) -> None:
+    """A stream that was read to its end leaves its connection for the next call, though its body ends later."""
+    async with Toxic(fault) as server, make_client(DEEPSEEK_BASE_URL=server.url) as client:
         for _ in range(3):
             await streamed(client)
         await client.call_with_fallback("dojo", HI)
@@ -88,6 +90,21 @@ async def test_a_stream_without_usage(make_client: MakeClient) -> None:
     assert last.reply.cost_usd
 
 
+async def test_what_a_dropped_stream_cost(make_client: MakeClient) -> None:
+    """Who leaves later pays more: the output seen until then is counted, by its words."""
+    costs = []
+    with listening() as log:
+        async with Toxic("stream-endless") as server, make_client(DEEPSEEK_BASE_URL=server.url) as client:
+            for deltas in (1, 8):
+                stream = client.stream("dojo", HI)
+                for _ in range(deltas):
+                    await anext(stream)
+                await stream.aclose()
+                costs.append(log.events[-1]["cost_nano"])
+    assert len(log.events) == 2
+    assert 0 < costs[0] < costs[1]
+
+
 @pytest.mark.parametrize(
     ("fault", "kind", "outcome"),
     [
@@ -109,6 +126,7 @@ async def test_a_stream_that_breaks_off(
     refused, broken = caught.value.attempts
     assert (refused.outcome, refused.cost_nano) == ("server_error", 0)
     assert (broken.outcome, broken.first_token is None) == (outcome, False)
+    assert broken.status == (500 if fault == "stream-error-mid" else 200)
     assert broken.usage is not None
     assert (broken.usage.source, bool(broken.usage.output_tokens)) == ("estimated", True)
     assert broken.cost_nano

@@ -42,7 +42,7 @@ ROWS: list[tuple[Outcome, Outcome, str]] = [
     (SOUND, SOUND, "reset-once-on-reuse close-on-reuse stale stale-2ms extra-response blank-lines"),
     (SOUND, SOUND, "stream-no-done stream-crlf stream-cr stream-bom stream-multi-line stream-no-space"),
     (SOUND, SOUND, "stream-fields stream-glued stream-byte-by-byte stream-split-utf8 stream-comments"),
-    (SOUND, SOUND, "stream-comments-openrouter slow-stream together"),
+    (SOUND, SOUND, "stream-comments-openrouter slow-stream stream-late-end together"),
     (answers("", '{"city": "Zürich"}'), answers("", '{"city": "Zürich"}'), "tool-call"),
     (
         answers("", '{"city": "Bern"}', '{"city": "Basel"}'),
@@ -81,7 +81,7 @@ ROWS: list[tuple[Outcome, Outcome, str]] = [
     (falls("payment_required"), falls("payment_required"), "402 429-quota"),
     (falls("misconfigured"), falls("misconfigured"), "404-html 204 301 302 303 307 308"),
     (TIMEOUT, TIMEOUT, "408"),
-    (SERVER, SERVER, "409 500 500-html 500-empty 502 503 503-retry-after 504 529"),
+    (SERVER, SERVER, "409 500 500-echo 500-html 500-empty 502 503 503-retry-after 504 529"),
     (falls("rate_limit"), falls("rate_limit"), "429 429-retry-after 429-retry-after-date"),
     (falls("rate_limit"), falls("rate_limit"), "429-retry-after-past 429-retry-after-zero"),
     (falls("rate_limit"), falls("rate_limit"), "429-retry-after-float 429-retry-after-negative"),

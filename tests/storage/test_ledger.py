@@ -22,7 +22,7 @@ from tests.storage.calls import NOON, attempt, many
 from tests.storage.test_stores import everything, rows
 from turnout import logs
 from turnout.clock import Clock
-from turnout.storage import access, address, tables
+from turnout.storage import access, address, intake, tables
 from turnout.storage.intake import REFUSED, Intake, behind
 from turnout.storage.journal import Journal
 from turnout.storage.ledger import Ledger
@@ -419,7 +419,7 @@ def test_kills_at_any_moment(
     """Kill processes anywhere: each acknowledged end is one settled row, and every sum is its rows' sum."""
     rng = random.Random(seed)  # noqa: S311
     acknowledged: set[str] = set()
-    workers = [make_worker(400, 10 * seed + number, "ledger") for number in range(2)]
+    workers = [make_worker(400, 10 * seed + number, "now") for number in range(2)]
     for worker in workers:
         acknowledged.update(heard(worker, rng.randrange(5, 300)))
         worker.send_signal(signal.SIGKILL)
@@ -439,6 +439,40 @@ def test_kills_at_any_moment(
         before = everything(store)
         rebuild(store)
         assert everything(store) == before
+
+
+def test_waiting_for_the_living(make_worker: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
+    """Who asks for all that was journalled waits until the process that did it has posted it."""
+    worker = make_worker(30, 23, "late")
+    said = heard(worker)
+    looked = threading.Event()
+
+    class Noting(Clock):
+        """Tells when the deadline is looked at, which is after a look at the tables."""
+
+        calls = 0
+
+        def monotonic(self) -> float:
+            self.calls += 1
+            if self.calls == 2:
+                looked.set()
+            return super().monotonic()
+
+    def begin() -> None:
+        looked.wait()
+        assert worker.stdin is not None
+        worker.stdin.write("begin\n")
+        worker.stdin.flush()
+
+    beginner = threading.Thread(target=begin)
+    beginner.start()
+    where = address.read(None, tmp_path)
+    with opened(where) as store:
+        missing = access.catch_up(store, Spool(tmp_path / "spool" / where.spool_id), Noting(), within=30)
+        looked.set()
+        beginner.join()
+        assert missing == []
+        assert states(store)["settled"] == len(said)
 
 
 def test_two_adopters(make_worker: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:
@@ -463,6 +497,23 @@ def test_two_adopters(make_worker: Callable[..., subprocess.Popen[str]], tmp_pat
     assert sorted(adopted) == [0, 0, 0, 0, 0, 1]
     with opened(where) as store:
         assert sum(states(store).values()) == len(list(many(100, seed=20)))
+
+
+def test_piece_by_piece(
+    make_worker: Callable[..., subprocess.Popen[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment larger than one piece, with records larger than one, is read to its end."""
+    monkeypatch.setattr(intake, "PIECE_BYTES", 700)
+    worker = make_worker(40, 22)
+    said = heard(worker)
+    worker.kill()
+    worker.communicate()
+    where = address.read(None, tmp_path)
+    spool = Spool(tmp_path / "spool" / where.spool_id)
+    assert max(path.stat().st_size for path in spool.folder.glob("*.jnl")) > 7_000
+    with opened(where) as store:
+        Intake(store, spool, "adopter", Clock()).adopt()
+        assert states(store)["settled"] == len(said)
 
 
 def test_a_damaged_segment(make_worker: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:

@@ -53,6 +53,17 @@ def test_each_kind_has_its_term(store: Store) -> None:
     assert {row[4] for row in rows(store, "rollup_hours")} == {""}
 
 
+def test_a_trace_that_goes_on(store: Store) -> None:
+    """A trace that began long ago and is still heard of keeps all its events."""
+    for number, at in enumerate((NOON, NOON + 89 * DAY_US)):
+        event = Event(id=f"e{number}", trace="t", kind=Kind.CONTEXT_BUILD, at=at)
+        store.post([msgspec.json.encode(event)], MARK)
+    swept(store, NOON + 90 * DAY_US)
+    assert [row[1] for row in rows(store, "events")] == ["e0", "e1"]
+    swept(store, NOON + 120 * DAY_US)
+    assert rows(store, "events") == []
+
+
 def test_slices(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """No transaction takes more than a slice away, and sweeping again goes on until nothing is left."""
     monkeypatch.setattr(retention, "TRACES", 7)

@@ -88,6 +88,18 @@ def test_a_call_that_failed_over(store: Store) -> None:
     assert [row.id for row in reports.call("c1")] == ["a1", "a2"]
 
 
+def test_a_second_choice_that_fails_too(store: Store) -> None:
+    """Only an answer counts as a fallback: a call that nobody answered is errors and no fallback."""
+    store.post(attempt(id="a1", outcome="timeout", cost=0), MARK)
+    store.post(attempt(id="a2", number=2, outcome="timeout", cost=0, fallback="timeout"), MARK)
+    for by in ("agent", "user"):
+        (line,) = Reports(store).costs(by, NOON - NOON % HOUR)
+        assert (line.calls, line.attempts, line.errors, line.fallbacks) == (1, 2, 2, 0)
+        assert line.fallback_rate is None
+    (hour,) = Reports(store).series(("hour",), NOON)
+    assert (hour.attempts, hour.fallbacks, hour.p50_us) == (2, 0, None)
+
+
 def test_a_row_says_everything(store: Store) -> None:
     """Every fact of an attempt arrives in its column, unknown ones as NULL."""
     usage = Usage(input_tokens=7, cache_write_tokens=3, output_tokens=5, reasoning_tokens=2, source="counted")

@@ -1,6 +1,7 @@
-"""A process that journals calls, with or without a ledger: `python -m tests.storage.worker HOME CALLS SEED [LEDGER]`.
+"""A process that journals calls, with or without a ledger: `python -m tests.storage.worker HOME CALLS SEED [now|late]`.
 
-It prints the id of each attempt whose end is safe in the journal, then `done`, and waits for its stdin to close.
+It prints the id of each attempt whose end is safe in the journal, then `done`, and waits for its stdin to close;
+a `late` ledger begins with the first line there.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from turnout.storage.segments import Spool
 from turnout.types import Event
 
 
-async def main(home: Path, calls: int, seed: int, *, with_ledger: bool) -> None:
+async def main(home: Path, calls: int, seed: int, *, begins: str | None) -> None:
     """Journal the calls; every tenth never ends."""
     where = address.read(None, home)
     folder = home / "spool" / where.spool_id
     clock = Clock()
     journal = Journal(folder, clock, rotate_bytes=20_000)
     ledger = Ledger(journal, Spool(folder), lambda: _open(where), clock)
-    if with_ledger:
-        journal.wake = ledger.wake
+    journal.wake = ledger.wake
+    if begins == "now":
         ledger.start()
     for number, (start, end) in enumerate(many(calls, seed=seed)):
         journal.append(msgspec.json.decode(start, type=Event))
@@ -39,6 +40,8 @@ async def main(home: Path, calls: int, seed: int, *, with_ledger: bool) -> None:
         await journal.durable()
         print(event.span, flush=True)
     print("done", flush=True)
+    if begins == "late" and sys.stdin.readline():
+        ledger.start()
     sys.stdin.read()
     ledger.close()
     journal.close()
@@ -51,4 +54,11 @@ def _open(where: address.Address):  # type: ignore[no-untyped-def]
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), with_ledger=len(sys.argv) > 4))
+    asyncio.run(
+        main(
+            Path(sys.argv[1]),
+            int(sys.argv[2]),
+            int(sys.argv[3]),
+            begins=sys.argv[4] if len(sys.argv) > 4 else None,
+        )
+    )

@@ -51,6 +51,12 @@ async def echo_key(talk: Exchange) -> None:
     await talk.plain(401, dumps(error(f"Incorrect API key provided: {key}", code="invalid_api_key")))
 
 
+async def echo_key_in_fault(talk: Exchange) -> None:
+    """Fail and print the request's key, as careless servers dump what they were sent."""
+    key = talk.seen.headers.get("authorization", "")
+    await talk.plain(500, dumps(error(f"Unhandled exception in request with {key}", "server_error")))
+
+
 async def echo_prompt(talk: Exchange) -> None:
     """Refuse a request and quote it, as content filters do."""
     said = (talk.asked.get("messages") or [{}])[-1].get("content")
@@ -132,6 +138,7 @@ STATUSES = [
     Fault("429-quota", "insufficient_quota: waiting does not help", status(429, QUOTA)),
     _simple(451, "unavailable for legal reasons", error("Blocked", "policy_error")),
     _simple(500, "server error", BROKEN),
+    Fault("500-echo", "server error, the key printed in the message", echo_key_in_fault),
     Fault("500-html", "a web server's error page", status(500, PAGE, kind=HTML)),
     Fault("500-empty", "server error without a body", status(500, b"")),
     _simple(502, "bad gateway", error("Bad gateway", "server_error")),

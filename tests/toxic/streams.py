@@ -172,6 +172,14 @@ async def after_done(talk: Exchange) -> None:
     await talk.peer.stall()
 
 
+async def late_end(talk: Exchange) -> None:
+    """End the body 2 ms after the answer."""
+    await talk.begin()
+    await talk.more(talk.pieces())
+    await talk.peer.pause(0.002)
+    await talk.finish()
+
+
 async def slow(talk: Exchange) -> None:
     """Send the pieces 20 ms apart."""
     await talk.begin()
@@ -220,6 +228,7 @@ async def endless(talk: Exchange) -> None:
 SHAPES = [
     Fault("stream-no-done", "clean end after the finish reason, no [DONE]", without_done, STREAM),
     Fault("stream-open-after-done", "sound, then the response stays open", after_done, STREAM),
+    Fault("stream-late-end", "sound, the last empty chunk 2 ms after [DONE]", late_end),
     Fault("stream-crlf", "CRLF line ends", each(replaced(b"\n", b"\r\n")), STREAM),
     Fault("stream-cr", "CR line ends", each(replaced(b"\n", b"\r")), STREAM),
     Fault("stream-bom", "a byte order mark first", each(bom), STREAM),

@@ -38,6 +38,7 @@ PLAIN = (
     "durability",
     "on_full",
     "spool_bytes",
+    "journal_thread",
     "otel",
 )
 SHORTEST_KEY = 8

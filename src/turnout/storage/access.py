@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,7 +14,6 @@ from turnout.storage.backend import StoreFailed
 from turnout.storage.intake import FAILURES, Behind, Intake, behind, segment_sizes
 from turnout.storage.segments import Spool
 from turnout.storage.store import Store
-from turnout.types import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +29,8 @@ LOOK_AGAIN = 0.02
 
 def configured(settings: Settings) -> Address:
     """The address that the settings name. Raises `ConfigError`."""
-    named = getattr(settings, "database_url", None) or os.environ.get("TURNOUT_DATABASE_URL")
-    return address.read(named.reveal() if isinstance(named, Secret) else named, settings.home)
+    named = settings.database_url
+    return address.read(named.reveal() if named else None, settings.home)
 
 
 def spool_of(settings: Settings) -> Spool:

@@ -17,6 +17,7 @@ from turnout import logs
 from turnout.errors import TurnoutError
 from turnout.storage.expiry import Unclosed
 from turnout.storage.frames import scan
+from turnout.storage.identity import recognise
 from turnout.storage.store import Mark
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ class Piece(NamedTuple):
     """Bytes behind `end` that are no whole record: being written, or cut by a crash and never acknowledged."""
 
 
-def read_piece(path: Path, offset: int, limit: int = PIECE_BYTES) -> Piece:
-    """The next records of a segment, about `limit` bytes of them; none when it ends here. Raises `OSError`."""
+def read_piece(path: Path, offset: int) -> Piece:
+    """The next records of a segment, about `PIECE_BYTES` of them; none when it ends here. Raises `OSError`."""
+    limit = PIECE_BYTES
     with path.open("rb") as file:
         while True:
             file.seek(offset)
@@ -68,6 +70,7 @@ class Intake:
         """Events that could not be read or that the database would not take; they are in `refused.jsonl`."""
         self.adopted = 0
         """Dead processes whose segments were taken over."""
+        self._identity: str | None = None
         self._clock = clock
         self._host = socket.gethostname()
         self._boot = _boot_id()
@@ -99,8 +102,25 @@ class Intake:
             self.post(payloads[half:], mark)
             return
         self.posted += len(payloads) - len(unreadable)
+        if self._identity != self.store.identity:
+            self._recognise()
         if unreadable:
             self._refuse(unreadable, "not an event that this version can read")
+
+    def _recognise(self) -> None:
+        """Say so when this is not the database that was written to before."""
+        identity = self.store.identity or ""
+        if loss := recognise(self.spool.folder, identity, self._clock.now()):
+            logs.event(
+                logging.ERROR,
+                "database_lost",
+                "",
+                store=str(self.store.address),
+                what="it is not there any more, and with it what it held; a new one was made in its place",
+                was=loss.identity,
+                now=identity,
+            )
+        self._identity = identity
 
     def adopt(self) -> int:
         """Take over every dead process's segments: its calls without an end are charged their whole hold."""

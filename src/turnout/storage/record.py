@@ -130,6 +130,7 @@ class DiskRecord:
                     durability=settings.durability,
                     max_bytes=settings.spool_bytes,
                     on_full=settings.on_full,
+                    direct=not settings.journal_thread,
                     rotate_bytes=self._rotate_bytes,
                     disk=self._disk,
                 )

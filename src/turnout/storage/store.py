@@ -52,15 +52,19 @@ class Store:
     def __init__(self, address: Address, *, lock_timeout: float = LOCK_TIMEOUT) -> None:
         self.address = address
         self.backend = _backend(address, lock_timeout)
+        self.identity: str | None = None
+        """Made with the database; `None` until it is opened."""
         self._checked = False
 
     def open(self) -> None:
         """Make or migrate the schema where that is due. Raises `StoreFailed` for a later turnout's store."""
+        known = select(tables.meta.c.value).where(tables.meta.c.name == "store")
         if schema.migrate(self.backend):
             with self.backend.writing() as connection:
-                known = select(tables.meta.c.value).where(tables.meta.c.name == "store")
                 if connection.execute(known).scalar() is None:
                     connection.execute(insert(tables.meta).values(name="store", value=str(uuid4())))
+        with self.backend.reading() as connection:
+            self.identity = connection.execute(known).scalar()
         self._checked = True
 
     @contextmanager

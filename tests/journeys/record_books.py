@@ -208,7 +208,7 @@ class Stage:
                 alone = monotonic()
 
         self.servers["deepseek"]._script.clear()
-        self.said[run] = self.process.run(Order(run=run, env=self.env, calls=60, each_second=40), seen=watch)
+        self.said[run] = self.process.run(Order(run=run, env=self.env, calls=40, each_second=40), seen=watch)
         assert self.said[run].status == 0
         assert alone
         return alone - began
@@ -216,6 +216,7 @@ class Stage:
     def compare(self) -> None:
         """Compare the three records of everybody who has died or ended, once nothing is left to be taken over."""
         assert list(self.spool.folder.iterdir()) == []
+        assert self.store.positions() == {}, "somebody is still thought to write"
         seen = hits(self.servers)
         self.tallies += [compare(self.store, run, said, seen) for run, said in self.said.items()]
         self.said.clear()

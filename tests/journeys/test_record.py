@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from turnout.types import Reply
     from turnout.wiring import LLMClient
 
-DEEPEST = 40 if PROVE else 4
+DEEPEST = 40 if PROVE else 3
 """Each named point is tried at its first, second... passing up to this, and as often at a later one."""
 CALLS = 1_000 if PROVE else 200
 

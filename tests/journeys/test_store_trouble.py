@@ -1,0 +1,226 @@
+"""Whatever happens to the store while calls are made: every call is answered, and afterwards every row is there."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import sqlite3
+import threading
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import Engine, event, func, select
+
+from tests.journeys.oracle import PROVE, listening
+from tests.storage.server import running
+from tests.toxic import Toxic
+from turnout.clock import Clock
+from turnout.settings import load_settings
+from turnout.storage import address, identity, tables
+from turnout.storage.record import DiskRecord
+from turnout.storage.segments import Spool
+from turnout.storage.store import Store
+from turnout.wiring import LLMClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+EACH_SECOND = 50
+TROUBLE = 5.0 if PROVE else 1.0
+"""Seconds that it lasts, with calls before, during and after it."""
+CALM = 0.5
+CATCHES_UP = 5.0
+SLOWEST = 0.5
+"""Seconds: no call waits for a store."""
+
+
+class Load:
+    """Calls at a steady rate, until it is left."""
+
+    def __init__(self, client: LLMClient, record: DiskRecord) -> None:
+        self.record = record
+        self.slowest = 0.0
+        self.made = 0
+        self._client = client
+        self._over = asyncio.Event()
+
+    async def run(self) -> None:
+        """Make them; raises what the first failed call raises."""
+        began = monotonic()
+        async with asyncio.TaskGroup() as calls:
+            while not self._over.is_set():
+                calls.create_task(self._call())
+                self.made += 1
+                await self.rest(began + self.made / EACH_SECOND - monotonic())
+
+    async def rest(self, seconds: float) -> None:
+        """Let so much time pass, or until the end."""
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._over.wait()
+        except TimeoutError:
+            pass
+
+    async def _call(self) -> None:
+        began = monotonic()
+        await self._client.call_with_fallback("dojo", [{"role": "user", "content": "hi"}])
+        self.slowest = max(self.slowest, monotonic() - began)
+
+    def stop(self) -> None:
+        """No more calls."""
+        self._over.set()
+
+    async def until(self, holds: Callable[[], bool], within: float = CATCHES_UP) -> float:
+        """Wait for what the ledger's thread will do; how long it took."""
+        began = monotonic()
+        async with asyncio.timeout(within):
+            while not await asyncio.to_thread(holds):
+                await asyncio.sleep(0.01)
+        return monotonic() - began
+
+    @property
+    def failing(self) -> bool:
+        """The ledger cannot write."""
+        status = self.record.status()
+        return status is not None and status[1].failing_seconds is not None
+
+    @property
+    def caught_up(self) -> bool:
+        """Everything is in the tables."""
+        status = self.record.status()
+        return status is not None and not status[1].behind_bytes and not self.failing
+
+
+def settled(url: str, home: Path) -> int:
+    """How many attempts are settled, by a reader of its own."""
+    store = Store(address.read(url, home))
+    try:
+        with store.read() as connection:
+            counted = select(func.count()).where(tables.cost_records.c.state == "settled")
+            return int(connection.execute(counted).scalar_one())
+    finally:
+        store.close()
+
+
+@asynccontextmanager
+async def load(url: str, home: Path) -> AsyncIterator[Load]:
+    """A steady load on a store; in the end no call has failed, none was slow, and the journal is in the tables."""
+    settings = load_settings(environ={"TURNOUT_HOME": str(home)}, folder=home)
+    async with Toxic() as server:
+        settings = load_settings(
+            environ={"TURNOUT_HOME": str(home), "DEEPSEEK_BASE_URL": server.url}, folder=home
+        )
+        record = DiskRecord(settings, address.read(url, home), Clock(), rotate_bytes=20_000)
+        async with LLMClient(settings, record=record) as client:
+            made = Load(client, record)
+            running = asyncio.create_task(made.run())
+            await made.rest(CALM)
+            yield made
+            await made.rest(CALM)
+            made.stop()
+            await running
+            took = await made.until(lambda: made.caught_up)
+            status = record.status()
+        assert len(server.requests) == made.made
+    assert status is not None
+    print(f"\n{made.made} calls, 0 failed, slowest {made.slowest * 1e3:.0f} ms, caught up {took:.2f} s later")
+    assert (status[0].dropped, status[1].refused) == (0, 0)
+    assert made.slowest < SLOWEST
+
+
+@contextmanager
+def locked_by_a_writer(file: Path) -> Iterator[None]:
+    """Another program's transaction."""
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    yield
+    other.close()
+
+
+@contextmanager
+def locked_file(file: Path) -> Iterator[None]:
+    """Another turnout that has stopped while it wrote."""
+    with Path(f"{file}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def read_only(_file: Path) -> Iterator[None]:
+    """What SQLite says of a file that it may only read (to root every file is writable)."""
+
+    @event.listens_for(Engine, "begin")
+    def forbid(connection: Any) -> None:
+        connection.exec_driver_sql("PRAGMA query_only=ON")
+
+    yield
+    event.remove(Engine, "begin", forbid)
+
+    @event.listens_for(Engine, "begin", once=True)
+    def allow(connection: Any) -> None:
+        connection.exec_driver_sql("PRAGMA query_only=OFF")
+
+
+@contextmanager
+def slow_commits(_file: Path) -> Iterator[None]:
+    """Each takes 0.4 s, as on a disk that is busy with something else."""
+    over = threading.Event()
+
+    @event.listens_for(Engine, "commit")
+    def wait(_connection: Any) -> None:
+        over.wait(0.4)
+
+    yield
+    over.set()
+    event.remove(Engine, "commit", wait)
+
+
+@pytest.mark.parametrize("trouble", [locked_by_a_writer, locked_file, read_only, slow_commits])
+async def test_sqlite(tmp_path: Path, trouble: Any) -> None:
+    """A database that is locked, read-only or slow: no call fails or waits, and each is counted in the end."""
+    url = f"sqlite:///{tmp_path}/turnout.db"
+    async with load(url, tmp_path) as calls:
+        await calls.until(lambda: calls.caught_up)
+        with trouble(tmp_path / "turnout.db"):
+            before = calls.made
+            await calls.rest(TROUBLE)
+            behind = calls.record.status()
+        assert behind is not None
+        assert behind[1].behind_bytes > 0
+        assert calls.made - before > TROUBLE * EACH_SECOND / 3
+    assert settled(url, tmp_path) == calls.made
+
+
+async def test_a_deleted_database(tmp_path: Path) -> None:
+    """Another one is made, the calls go on, and that rows were lost is logged as an error, once."""
+    file = tmp_path / "turnout.db"
+    url = f"sqlite:///{file}"
+    with listening() as log:
+        async with load(url, tmp_path) as calls:
+            await calls.until(lambda: calls.caught_up)
+            for name in (file, Path(f"{file}-wal"), Path(f"{file}-shm")):
+                name.unlink()
+            await calls.until(lambda: file.exists() and calls.caught_up)
+    lost = [line for line in log.lines if '"database_lost"' in line]
+    assert len(lost) == 1
+    assert '"level": "error"' in lost[0]
+    assert str(file) in lost[0]
+    assert 0 < settled(url, tmp_path) < calls.made
+    memory = identity.recall(Spool(tmp_path / "spool" / address.read(url, tmp_path).spool_id).folder)
+    assert memory is not None
+    assert len(memory.lost) == 1
+
+
+async def test_postgresql(tmp_path: Path) -> None:
+    """A server that is killed and started again: no call fails or waits, and each is counted in the end."""
+    with running() as server:
+        async with load(server.url, tmp_path) as calls:
+            await calls.until(lambda: calls.caught_up)
+            await asyncio.to_thread(server.stop)
+            await calls.rest(TROUBLE)
+            await calls.until(lambda: calls.failing)
+            await asyncio.to_thread(server.start)
+        assert settled(server.url, tmp_path) == calls.made

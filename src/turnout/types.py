@@ -238,6 +238,17 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     """`None`: cached input is billed like any other."""
     cache_write: Decimal | None = None
     """`None`: writing the cache costs nothing beyond the input itself."""
+    atto: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """The same as whole 10^-18 dollars a token: input, cached input, cache write, output. Made from the others,
+
+    which have at most 12 decimal places.
+    """
+
+    def __post_init__(self) -> None:
+        cached = self.input if self.cached_input is None else self.cached_input
+        written = self.input if self.cache_write is None else self.cache_write
+        rates = (self.input, cached, written, self.output)
+        msgspec.structs.force_setattr(self, "atto", tuple(int(rate * 10**12) for rate in rates))
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):

@@ -57,12 +57,8 @@ class Load:
                 await self.rest(began + self.made / EACH_SECOND - monotonic())
 
     async def rest(self, seconds: float) -> None:
-        """Let so much time pass, or until the end."""
-        try:
-            async with asyncio.timeout(max(0.0, seconds)):
-                await self._over.wait()
-        except TimeoutError:
-            pass
+        """Let so much time pass, while calls are made."""
+        await asyncio.sleep(max(0.0, seconds))
 
     async def _call(self) -> None:
         began = monotonic()
@@ -77,8 +73,8 @@ class Load:
         """Wait for what the ledger's thread will do; how long it took."""
         began = monotonic()
         async with asyncio.timeout(within):
-            while not await asyncio.to_thread(holds):
-                await asyncio.sleep(0.01)
+            while not holds():
+                await self.rest(0.01)
         return monotonic() - began
 
     @property
@@ -131,66 +127,81 @@ async def load(url: str, home: Path) -> AsyncIterator[Load]:
     assert made.slowest < SLOWEST
 
 
-@contextmanager
-def locked_by_a_writer(file: Path) -> Iterator[None]:
-    """Another program's transaction."""
-    other = sqlite3.connect(file, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    yield
-    other.close()
+class Sick:
+    """A store that is read-only or slow on demand; its listeners stay while any ledger runs."""
 
+    def __init__(self) -> None:
+        self.is_read_only = False
+        self.is_slow = False
+        self._well = threading.Event()
+        self._listeners = (("begin", self._begin), ("rollback", self._ended), ("commit", self._commit))
 
-@contextmanager
-def locked_file(file: Path) -> Iterator[None]:
-    """Another turnout that has stopped while it wrote."""
-    with Path(f"{file}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    def _begin(self, connection: Any) -> None:
+        if self.is_read_only:
+            connection.exec_driver_sql("PRAGMA query_only=ON")
+
+    def _ended(self, connection: Any) -> None:
+        connection.connection.driver_connection.execute("PRAGMA query_only=OFF")
+
+    def _commit(self, connection: Any) -> None:
+        self._ended(connection)
+        if self.is_slow:
+            self._well.wait(0.4)
+
+    @contextmanager
+    def listening(self) -> Iterator[Sick]:
+        """Between the two, nothing is wrong unless it is said."""
+        for name, listener in self._listeners:
+            event.listen(Engine, name, listener)
+        yield self
+        for name, listener in self._listeners:
+            event.remove(Engine, name, listener)
+
+    @contextmanager
+    def read_only(self, _file: Path) -> Iterator[None]:
+        """SQLite refuses as it does on a file that it may only read; to root every file is writable."""
+        self.is_read_only = True
         yield
+        self.is_read_only = False
+
+    @contextmanager
+    def slow_commits(self, _file: Path) -> Iterator[None]:
+        """Each takes 0.4 s, as on a disk that is busy with something else."""
+        self.is_slow = True
+        yield
+        self.is_slow = False
+        self._well.set()
+
+    @contextmanager
+    def locked_by_a_writer(self, file: Path) -> Iterator[None]:
+        """Another program's transaction."""
+        other = sqlite3.connect(file, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.close()
+
+    @contextmanager
+    def locked_file(self, file: Path) -> Iterator[None]:
+        """Another turnout that has stopped while it wrote."""
+        with Path(f"{file}.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
 
-@contextmanager
-def read_only(_file: Path) -> Iterator[None]:
-    """What SQLite says of a file that it may only read (to root every file is writable)."""
-
-    @event.listens_for(Engine, "begin")
-    def forbid(connection: Any) -> None:
-        connection.exec_driver_sql("PRAGMA query_only=ON")
-
-    yield
-    event.remove(Engine, "begin", forbid)
-
-    @event.listens_for(Engine, "begin", once=True)
-    def allow(connection: Any) -> None:
-        connection.exec_driver_sql("PRAGMA query_only=OFF")
-
-
-@contextmanager
-def slow_commits(_file: Path) -> Iterator[None]:
-    """Each takes 0.4 s, as on a disk that is busy with something else."""
-    over = threading.Event()
-
-    @event.listens_for(Engine, "commit")
-    def wait(_connection: Any) -> None:
-        over.wait(0.4)
-
-    yield
-    over.set()
-    event.remove(Engine, "commit", wait)
-
-
-@pytest.mark.parametrize("trouble", [locked_by_a_writer, locked_file, read_only, slow_commits])
-async def test_sqlite(tmp_path: Path, trouble: Any) -> None:
+@pytest.mark.parametrize("trouble", ["locked_by_a_writer", "locked_file", "read_only", "slow_commits"])
+async def test_sqlite(tmp_path: Path, trouble: str) -> None:
     """A database that is locked, read-only or slow: no call fails or waits, and each is counted in the end."""
     url = f"sqlite:///{tmp_path}/turnout.db"
-    async with load(url, tmp_path) as calls:
-        await calls.until(lambda: calls.caught_up)
-        with trouble(tmp_path / "turnout.db"):
-            before = calls.made
-            await calls.rest(TROUBLE)
-            behind = calls.record.status()
-        assert behind is not None
-        assert behind[1].behind_bytes > 0
-        assert calls.made - before > TROUBLE * EACH_SECOND / 3
+    with Sick().listening() as sick:
+        async with load(url, tmp_path) as calls:
+            await calls.until(lambda: calls.caught_up)
+            with getattr(sick, trouble)(tmp_path / "turnout.db"):
+                before = calls.made
+                await calls.rest(TROUBLE)
+                status = calls.record.status()
+            assert status is not None
+            assert status[1].behind_bytes > 0
+            assert calls.made - before > TROUBLE * EACH_SECOND / 3
     assert settled(url, tmp_path) == calls.made
 
 

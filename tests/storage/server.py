@@ -48,7 +48,14 @@ class Server:
 
     def start(self) -> None:
         """Run it; it takes connections when this returns."""
-        command = [self._programs / "postgres", "-D", self._folder / "data", "-k", self._folder, *FLAGS]
+        command: list[Path | str] = [
+            self._programs / "postgres",
+            "-D",
+            self._folder / "data",
+            "-k",
+            self._folder,
+            *FLAGS,
+        ]
         self._process = subprocess.Popen(  # noqa: S603
             command, stderr=subprocess.PIPE, user=self._user, cwd=self._folder, text=True
         )

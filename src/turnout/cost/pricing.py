@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_EVEN, Decimal
 from typing import TYPE_CHECKING
 
 from turnout import current
@@ -11,10 +10,11 @@ from turnout.errors import InvalidRequest
 from turnout.types import dollars
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from turnout.types import Price, Usage
 
-_NANO_PER_TOKEN = Decimal(1_000)
-"""A dollar per million tokens is 1,000 nano-dollars a token."""
+_ATTO_PER_NANO = 10**9
 
 
 def price_usage(price: Price | None, usage: Usage) -> int | None:
@@ -29,17 +29,11 @@ def price_usage(price: Price | None, usage: Usage) -> int | None:
     cached = usage.cached_input_tokens or 0
     written = usage.cache_write_tokens or 0
     fresh = max(0, usage.input_tokens - cached - written)
-    dollars_per_million = (
-        fresh * price.input
-        + cached * _or(price.cached_input, price.input)
-        + written * _or(price.cache_write, price.input)
-        + usage.output_tokens * price.output
-    )
-    return int((dollars_per_million * _NANO_PER_TOKEN).to_integral_value(ROUND_HALF_EVEN))
-
-
-def _or(price: Decimal | None, otherwise: Decimal) -> Decimal:
-    return otherwise if price is None else price
+    fresh_rate, cached_rate, written_rate, output_rate = price.atto
+    atto = fresh * fresh_rate + cached * cached_rate + written * written_rate
+    nano, rest = divmod(atto + usage.output_tokens * output_rate, _ATTO_PER_NANO)
+    half = _ATTO_PER_NANO // 2
+    return nano + (rest > half or (rest == half and nano % 2 == 1))
 
 
 def calculate_cost(model: str, usage: Usage, at: datetime | None = None) -> Decimal | None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from turnout.settings import Settings
     from turnout.types import Model
 
+PLACES = 12
+"""Of a price; beyond them it could not be kept as a whole number."""
 _HOURS = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 
 
@@ -193,6 +195,11 @@ def _check_schedule(name: str, schedule: Schedule, calendars: Mapping[str, Calen
         )
 
 
+def _is_exact(price: Decimal) -> bool:
+    exponent = price.as_tuple().exponent
+    return isinstance(exponent, int) and exponent >= -PLACES
+
+
 def _row(
     row: Mapping[str, Any], where: str, models: Mapping[str, Model], schedules: Mapping[str, Schedule]
 ) -> PriceRow:
@@ -214,8 +221,9 @@ def _row(
     ]
     for rate in rates:
         for value in (rate.input, rate.output, rate.cached_input, rate.cache_write):
-            if value is not None and not (value.is_finite() and value >= 0):
+            if value is not None and not (value.is_finite() and value >= 0 and _is_exact(value)):
                 raise ConfigError(
-                    f"{where}: {value} is not a price", hint="write dollars per million tokens as text"
+                    f"{where}: {value} is not a price",
+                    hint=f"write dollars per million tokens as text, with at most {PLACES} decimal places",
                 )
     return price

@@ -134,7 +134,9 @@ class DiskRecord:
                     rotate_bytes=self._rotate_bytes,
                     disk=self._disk,
                 )
-                self._ledger = Ledger(journal, Spool(self._spool), self._store, self._clock, keep=self._keep())
+                self._ledger = Ledger(
+                    journal, Spool(self._spool), self._store, self._clock, keep=self._keep()
+                )
                 journal.wake = self._ledger.wake
                 self._ledger.start()
                 self._journal = journal

@@ -5,26 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
-import logging
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from turnout import logs
 from turnout.errors import (
     EndpointMisconfigured,
-    MissingKey,
     ProviderError,
     ProviderTimeout,
-    RateLimited,
     StreamTruncated,
     Unreachable,
 )
-from turnout.providers.base import Request
+from turnout.grant import Outcome
 from turnout.routing.keys import Keys
 from turnout.settlement import Settlement
 from turnout.streaming import Incoming
-from turnout.types import Answer, Attempt
+from turnout.trial import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,25 +29,12 @@ if TYPE_CHECKING:
     from turnout.grant import Grant
     from turnout.providers.base import Codec, Response, Timeouts, Transport
     from turnout.registry import Registry
-    from turnout.registry.endpoints import Endpoint
-    from turnout.routing.health import Health, ModelHealth, Permit
+    from turnout.routing.health import Health
     from turnout.trace.recorder import Recorder
-    from turnout.types import Call, Delta, Model, Secret
-
-Got = TypeVar("Got")
+    from turnout.types import Answer, Attempt, Call, Delta, Model
 
 DRAIN = 0.05
 """Seconds an ended stream has to end its body too, so that its connection can be used again."""
-
-
-class Outcome(msgspec.Struct, Generic[Got], frozen=True):
-    """The attempt's row, and either what it got (an `Answer`, or a `Live` one) or its error."""
-
-    attempt: Attempt
-    answer: Got | None = None
-    error: ProviderError | None = None
-    again: bool = False
-    """The same model can be tried at once: another key is free, or its answer is to be repaired."""
 
 
 class Attempts:
@@ -118,7 +99,7 @@ class Attempts:
             raise
         return Outcome(trial.settled.row, answer=live)
 
-    async def _open(self, trial: _Trial, timeouts: Timeouts) -> Live:
+    async def _open(self, trial: Trial, timeouts: Timeouts) -> Live:
         response = await self._send(trial, timeouts, stream=True)
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(response)
@@ -133,14 +114,14 @@ class Attempts:
             stack.pop_all()
         return Live(incoming, response, trial, self.recorder)
 
-    def _begin(self, call: Call, model: Model, grant: Grant, *, stream: bool) -> _Trial:
+    def _begin(self, call: Call, model: Model, grant: Grant, *, stream: bool) -> Trial:
         endpoint = self._registry.endpoints[model.provider]
         settled = Settlement(
             call, model, grant, self._registry.prices, self.recorder, self._clock, stream=stream
         )
-        return _Trial(endpoint, self.codecs[endpoint.codec], self._keys, self.health, settled)
+        return Trial(endpoint, self.codecs[endpoint.codec], self._keys, self.health, settled)
 
-    async def _send(self, trial: _Trial, timeouts: Timeouts, *, stream: bool) -> Response:
+    async def _send(self, trial: Trial, timeouts: Timeouts, *, stream: bool) -> Response:
         request = trial.request(stream=stream)
         transport = self._transports[request.url.partition(":")[0]]
         try:
@@ -158,7 +139,7 @@ class Live:
     closes at once.
     """
 
-    def __init__(self, incoming: Incoming, response: Response, trial: _Trial, recorder: Recorder) -> None:
+    def __init__(self, incoming: Incoming, response: Response, trial: Trial, recorder: Recorder) -> None:
         self._recorder = recorder
         self._incoming = incoming
         self._response = response
@@ -225,102 +206,7 @@ class Live:
         await self._response.__aexit__(None, None, None)
 
 
-class _Trial:
-    """One attempt under way: where it goes, with which key, and what becomes of it."""
-
-    def __init__(
-        self, endpoint: Endpoint, codec: Codec, keys: Keys, health: Health, settled: Settlement
-    ) -> None:
-        self.codec = codec
-        self.settled = settled
-        self.model = settled.model
-        self._endpoint = endpoint
-        self._keys = keys
-        self._key: Secret | None = None
-        self._health = health
-        self._permit: Permit | None = None
-
-    async def turn(self, seconds: float) -> Timeouts:
-        """Wait until the provider takes another call at once; the deadlines that are left then.
-
-        Raises `RateLimited` when that takes all of the `seconds` an attempt may last.
-        """
-        timeouts = self.settled.grant.timeouts
-        try:
-            self._permit = await self._health.turn(self.model, seconds)
-        except RateLimited as error:
-            error.sent = False
-            raise
-        self._key = self._keys.pick(self._endpoint)
-        if not (waited := seconds - self._permit.seconds):
-            return timeouts
-        return msgspec.structs.replace(
-            timeouts,
-            total=max(0.001, timeouts.total - waited),
-            first_token=max(0.001, timeouts.first_token - waited),
-        )
-
-    def request(self, *, stream: bool) -> Request:
-        """The request. Raises `MissingKey`, and what the codec finds wrong."""
-        endpoint, key = self._endpoint, self._key
-        body, self.settled.dropped = self.codec.encode(self.settled.call, self.model, stream=stream)
-        accept = "text/event-stream" if stream else "application/json"
-        headers = {"content-type": "application/json", "accept": accept, **endpoint.headers}
-        if key is not None:
-            headers[endpoint.auth_header] = endpoint.auth_prefix + key.reveal()
-        elif endpoint.needs_key:
-            raise MissingKey(f"set {' or '.join(endpoint.key_vars)}")
-        query = "&".join(f"{name}={value}" for name, value in endpoint.query.items())
-        url = f"{endpoint.base_url}{self.codec.path}{'?' if query else ''}{query}"
-        return Request(url=url, body=body, headers=headers)
-
-    def first_token(self) -> None:
-        """It has come."""
-        self.settled.first_token()
-        if self._permit is not None:
-            self._turned(self._permit.answering())
-
-    def answered(self, answer: Answer) -> Attempt:
-        """Settle the whole answer."""
-        if self._permit is not None:
-            self._turned(self._permit.done())
-        return self.settled.answered(answer)
-
-    def failed(self, error: ProviderError, incoming: Incoming | None = None) -> Outcome[Any]:
-        """Settle what the provider did not do."""
-        error.provider = error.provider or self.model.provider
-        if self._key is not None:
-            # some servers echo the request in their errors
-            error.detail = error.detail.replace(self._key.reveal(), "***")
-        error.request_id = error.request_id or self.settled.call.id
-        row = self.settled.failed(error, incoming)
-        self._keys.note(self._endpoint, self._key, error)
-        another = self._key is not None and self._keys.another(self._endpoint, error)
-        if self._permit is not None:
-            self._turned(self._permit.done(error, another_key=another))
-        return Outcome(row, error=error, again=another)
-
-    def cancelled(self, incoming: Incoming | None = None) -> None:
-        """Settle what nobody waits for any longer."""
-        if self._permit is not None:
-            self._permit.cancelled()
-        self.settled.cancelled(incoming, sent=self._permit is not None)
-
-    def _turned(self, now: ModelHealth | None) -> None:
-        """Say that the upstream's circuit has opened or closed, if it has."""
-        if now is not None:
-            logs.event(
-                logging.INFO if now.state == "closed" else logging.WARNING,
-                "circuit closed" if now.state == "closed" else "circuit open",
-                self.settled.call.id,
-                provider=now.provider,
-                model=now.model,
-                seconds=round(now.seconds),
-                reason=now.last_error,
-            )
-
-
-async def _body(response: Response, trial: _Trial) -> bytes:
+async def _body(response: Response, trial: Trial) -> bytes:
     """A 200's whole body. Raises what any other status means."""
     try:
         body = await response.read()

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
     from types import TracebackType
 
-    from turnout.client import Engine, Messages
+    from turnout.accept import Messages
+    from turnout.client import Engine
     from turnout.embedding import Embeddings
     from turnout.types import Delta, Options, Reply
 

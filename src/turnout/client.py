@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 
+from turnout import accept
 from turnout.cost.estimate import least_tokens
-from turnout.errors import ConfigError, InvalidRequest, ProviderError
-from turnout.registry.reading import did_you_mean
+from turnout.errors import ConfigError, ProviderError
 from turnout.routing.base import Facts
 from turnout.structured import Reading, Schema
-from turnout.types import Call, Delta, Options, Reply, Scope
+from turnout.types import Call, Delta, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Iterator
 
+    from turnout.accept import Messages
     from turnout.attempt import Attempts
     from turnout.clock import Clock
     from turnout.embedding import Embedder, Embeddings
@@ -27,23 +27,12 @@ if TYPE_CHECKING:
     from turnout.registry import Registry
     from turnout.routing.base import Strategy
     from turnout.routing.health import ModelHealth
-    from turnout.types import Answer, Attempt, Model, Plan
+    from turnout.types import Answer, Attempt, Model, Options, Plan
 
-DEEPEST = 64
-"""Levels of lists and dicts in a message."""
 ENDS_SOON = timedelta(days=90)
 """How long before a model's name ends its replies begin to say so."""
 
-Messages = list[dict[str, Any]]
 Value = TypeVar("Value")
-
-
-class _Turn(msgspec.Struct):
-    """What every message must look like; its other fields are the provider's business."""
-
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[dict[str, Any]] | None = None
-    tool_calls: list[dict[str, Any]] | None = None
 
 
 class Engine:
@@ -168,31 +157,13 @@ class Engine:
         keywords: dict[str, Any],
     ) -> Call:
         """A checked `Call`, or `InvalidRequest` that names the field."""
-        names: tuple[object, ...] = (agent, model)
-        if not all(isinstance(name, str | None) for name in names):
-            raise InvalidRequest(
-                "agent and model are names, so text", hint='such as "debugger" or "deepseek-chat"'
-            )
-        encoded, has_images = _encode(messages)
-        keywords = dict(keywords)
-        try:
-            scope = Scope(
-                agent=agent or self.registry.agents.default.id,
-                user=keywords.pop("user_id", None),
-                session=keywords.pop("session_id", None),
-                parent=keywords.pop("parent", None),
-                tags=keywords.pop("tags", None) or {},
-                operation=keywords.pop("operation", "agent_execution"),
-            )
-            chosen = _choose(options, keywords)
-        except (ValueError, TypeError) as error:
-            if isinstance(error, InvalidRequest):
-                raise
-            raise InvalidRequest(str(error), hint="see turnout.Options for what each option takes") from None
+        encoded, has_images = accept.messages(messages)
+        rest = dict(keywords)
+        scope = accept.scope(agent, model, rest, default=self.registry.agents.default.id)
         return Call(
             id=self._clock.new_id(),
             messages=encoded,
-            options=chosen,
+            options=accept.options(options, rest),
             scope=self._attempts.recorder.scope(scope),
             model=model,
             has_images=has_images,
@@ -275,77 +246,3 @@ class Engine:
             return ()
         heir = f", then {model.successor} stands in its place" if model.successor else ""
         return (f"{model.name} retires on {model.retires_on}{heir}",)
-
-
-def _encode(messages: Messages) -> tuple[bytes, bool]:
-    if not isinstance(messages, list):
-        raise InvalidRequest(
-            f"messages must be a list, not {type(messages).__name__}",
-            hint='pass [{"role": "user", "content": "..."}]',
-        )
-    if not messages:
-        raise InvalidRequest("messages is empty", hint="there must be at least one message")
-    try:
-        encoded = msgspec.json.encode(messages)
-    except RecursionError:
-        _refuse_nan(messages, "messages")
-        raise
-    except (TypeError, ValueError) as error:
-        raise _unfit(error) from None
-    # NaN is encoded as null, and what is nested deep has many brackets: only then is it worth a look.
-    if b"null" in encoded or encoded.count(b"[") + encoded.count(b"{") > DEEPEST:
-        _refuse_nan(messages, "messages")
-    try:
-        turns = msgspec.convert(messages, list[_Turn])
-        encoded.decode()
-    except (msgspec.ValidationError, ValueError) as error:
-        raise _unfit(error) from None
-    images = any(
-        part.get("type") in {"image_url", "input_image", "image"}
-        for turn in turns
-        if isinstance(turn.content, list)
-        for part in turn.content
-    )
-    return encoded, images
-
-
-def _unfit(error: Exception) -> InvalidRequest:
-    return InvalidRequest(f"messages: {error}", hint="messages are dicts with `role` and `content`")
-
-
-def _refuse_nan(value: Any, where: str, depth: int = 0) -> None:
-    """NaN and infinity are no JSON; an encoder would send null in their place."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidRequest(
-            f"{where} holds {value}, which JSON cannot say", hint="send a finite number or text"
-        )
-    if depth > DEEPEST:
-        raise InvalidRequest(f"{where} is nested more than {DEEPEST} deep", hint="send it as text")
-    items: Sequence[tuple[Any, Any]] = ()
-    if isinstance(value, dict):
-        items = list(value.items())
-    elif isinstance(value, list | tuple):
-        items = list(enumerate(value))
-    for name, item in items:
-        if not isinstance(item, str):
-            _refuse_nan(item, f"{where}[{name!r}]", depth + 1)
-
-
-def _choose(options: Options | None, keywords: dict[str, Any]) -> Options:
-    known = Options.__struct_fields__
-    for name in keywords:
-        if name not in known:
-            raise InvalidRequest(
-                f"there is no option {name!r}",
-                hint=did_you_mean(name, [*known, "session_id", "user_id", "parent", "tags"])
-                + "; what the provider alone knows goes in extra={...}",
-            )
-    if options is not None and not isinstance(options, Options):
-        raise InvalidRequest(
-            f"options must be turnout.Options, not {type(options).__name__}", hint="Options(temperature=0)"
-        )
-    chosen = msgspec.structs.replace(options or Options(), **keywords) if keywords else options or Options()
-    for name in ("tools", "tool_choice", "response_format", "extra"):
-        if value := getattr(chosen, name):
-            _refuse_nan(value, name)
-    return chosen

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from turnout.errors import AllProvidersFailed, ProviderError, ProviderTimeout, Verdict
-from turnout.grant import Grant
+from turnout.grant import Grant, Outcome
 from turnout.types import Attempt, Model, Reason
 
 Got = TypeVar("Got")
@@ -17,7 +17,6 @@ Got = TypeVar("Got")
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from turnout.attempt import Outcome
     from turnout.clock import Clock
     from turnout.providers.base import Timeouts
     from turnout.routing.base import Obstacle

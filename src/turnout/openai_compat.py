@@ -19,8 +19,8 @@ from turnout.types import Options, Reason
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from turnout.accept import Messages
     from turnout.blocking import SyncClient
-    from turnout.client import Messages
     from turnout.types import Reply
 
 GOES_ON = "2027-06-30"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from turnout.attempt import Outcome
 from turnout.errors import ConfigError, InvalidRequest, MalformedReply
+from turnout.grant import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

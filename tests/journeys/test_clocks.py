@@ -78,7 +78,8 @@ async def test_first_token_deadline(make_client: MakeClient) -> None:
 
     async def falls(fault: str, transport: str) -> None:
         async with Toxic(fault) as server, Toxic() as second:
-            async with hurried(make_client, server, transport, OPENAI_BASE_URL=second.url) as client:
+            env = {"OPENAI_BASE_URL": second.url, "TURNOUT_TIMEOUT": "9"}
+            async with hurried(make_client, server, transport, **env) as client:
                 began = time.monotonic()
                 deltas = client.stream("dojo", HI)
                 await anext(deltas)
@@ -91,7 +92,7 @@ async def test_first_token_deadline(make_client: MakeClient) -> None:
         assert_within(last.reply.attempts[0].seconds, deadline)
         assert last.reply.fallback_reason == "timeout"
 
-    silent = ways("hang", "trickle-headers", "stall-headers", "stall-first-byte", "stream-stall-early")
+    silent = ways("hang", "trickle-headers", "stream-comments-500", "stall-first-byte", "stream-stall-early")
     await asyncio.gather(*(falls(*way) for way in silent))
 
 
@@ -112,6 +113,19 @@ async def test_deadlines_after_the_first_token(make_client: MakeClient) -> None:
         assert (attempt.outcome, attempt.usage is None) == ("timeout", False)
 
     await asyncio.gather(*(breaks(*way) for way in ways("stream-stall-mid", "stream-endless")))
+
+
+async def test_a_streams_deadline_is_the_calls(make_client: MakeClient) -> None:
+    """A stream that had to fail over first has what was left of the call's own timeout, and no more."""
+    async with Toxic("hang") as server, Toxic("stream-endless") as second:
+        env = {"OPENAI_BASE_URL": second.url, "TURNOUT_TIMEOUT": "9"}
+        async with hurried(make_client, server, **env) as client:
+            began = time.monotonic()
+            with pytest.raises(errors.ProviderTimeout) as caught:
+                async for _ in client.stream("dojo", HI, timeout=1.2):
+                    pass
+            assert_within(time.monotonic() - began, "1.2")
+    assert [attempt.provider for attempt in caught.value.attempts] == ["deepseek", "openai"]
 
 
 @pytest.mark.usefixtures("_clock")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from turnout.trace.privacy import LONGEST_METADATA, Privacy
+from turnout.trace.privacy import LONGEST_METADATA, Privacy, without_quotes
 from turnout.trace.redaction import STARS
 from turnout.types import Secret, Usage
 
@@ -117,3 +117,28 @@ def test_a_cut_text_says_so() -> None:
 def test_a_thousand_items_are_enough() -> None:
     """A list beyond a thousand items is cut."""
     assert len(Privacy().metadata({"list": list(range(5_000))}, None)["list"]) == 1_000
+
+
+SAID = msgspec.json.encode(
+    [
+        {"role": "system", "content": "Answer in one word."},
+        {"role": "user", "content": [{"type": "text", "text": "Where does Alice keep her spare key?"}]},
+        {"role": "user", "content": "plover"},
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [
+        ("400: in 'Where does Alice keep her spare key?'", "400: in '…'"),
+        ("400: in 'ce keep her spare key?'", "400: in '…'"),
+        ("what is plover?", "what is …?"),
+        ("the role must be system, not user", "the role must be system, not user"),
+        ("her key is not valid", "her key is not valid"),
+        ("", ""),
+    ],
+)
+def test_errors_without_what_was_said(error: str, kept: str) -> None:
+    """Sixteen characters of a conversation in a row, or a whole short text of it, are left out of an error."""
+    assert without_quotes(error, SAID) == kept

@@ -44,7 +44,7 @@ def check(row: Mapping[str, Any], kind: type[Row], *, where: str) -> Row:
         raise ConfigError(
             f"{where} must be a table, not {type(row).__name__}", hint="write fields below its name"
         )
-    known = [field.encode_name for field in msgspec.structs.fields(kind)]
+    known = kind.__struct_encode_fields__
     for field in row:
         if field not in known:
             raise ConfigError(f"{where}: unknown field {field!r}", hint=did_you_mean(field, known))

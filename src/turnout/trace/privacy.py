@@ -13,7 +13,7 @@ import msgspec
 from turnout.trace.redaction import STARS, Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 Capture = Literal["off", "metadata", "full"]
 """`off`: times, models, tokens and money alone. `metadata`: also what the application says about a step, and how
@@ -22,6 +22,11 @@ long its texts are. `full`: the texts themselves, keys blotted out."""
 LONGEST_METADATA = 2_048
 """Characters of one text."""
 LONGEST_BODY = 65_536
+QUOTE = 16
+"""Characters in a row that are no coincidence."""
+SHORT_QUOTE = 6
+"""A whole text as short as this counts too."""
+_NO_CONTENT = frozenset({"role", "type", "id", "name", "tool_call_id"})
 _MARGIN = 4_096
 """Read beyond the cut, so that a key that straddles it is seen whole."""
 _OF_A_KEY = re.compile(rf"[A-Za-z0-9._~+/=%-]{{1,{_MARGIN}}}")
@@ -109,6 +114,39 @@ class Privacy:
             else self._plain(value, longest, depth - 1)
             for name, value in _first(facts.items())
         }
+
+
+def without_quotes(text: str, said: bytes) -> str:
+    """The text with what it quotes of a conversation (JSON) left out: some providers repeat it in their errors."""
+    texts = list(_texts(msgspec.json.decode(said)))
+    for short in texts:
+        if SHORT_QUOTE <= len(short) < QUOTE:
+            text = text.replace(short, "…")
+    heard = "\n".join(texts)
+    kept, at = [], 0
+    while at < len(text):
+        end = at + QUOTE
+        if end > len(text) or text[at:end] not in heard:
+            kept.append(text[at])
+            at += 1
+            continue
+        while end < len(text) and text[at : end + 1] in heard:
+            end += 1
+        kept.append("…")
+        at = end
+    return "".join(kept)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if name not in _NO_CONTENT:
+                yield from _texts(item)
 
 
 def _number(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from turnout.trace.active import here
-from turnout.trace.privacy import Privacy
+from turnout.trace.privacy import Privacy, without_quotes
 from turnout.trace.scribe import Exporter, Scribe, Sink
 from turnout.trace.spans import Spans
 from turnout.trace.traceparent import parse
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from turnout.clock import Clock
-    from turnout.types import Answer, Call, Closed, Opened, Scope
+    from turnout.types import Answer, Attempt, Call, Closed, Opened, Scope
 
 __all__ = ["Exporter", "Recorder", "Sink"]
 
@@ -109,10 +109,7 @@ class Recorder:
         self._clean(facts["opened"])
         error = None
         if attempt.outcome != "ok":
-            error = attempt.outcome
-            if attempt.error and self.privacy.level(call.scope.agent) != "off":
-                error = self.privacy.text(attempt.error)
-            facts["attempt"]["error"] = error
+            error = facts["attempt"]["error"] = self._error(call, attempt)
         placed = self._places.pop(attempt.id, None) or _placed(call)
         self._write(
             call,
@@ -124,6 +121,14 @@ class Recorder:
             cost_nano=attempt.cost_nano,
             error=error,
         )
+
+    def _error(self, call: Call, attempt: Attempt) -> str:
+        """Why it failed, as far as its agent's capture level lets a provider's words be kept."""
+        level = self.privacy.level(call.scope.agent)
+        if not attempt.error or level == "off":
+            return attempt.outcome
+        text = attempt.error if level == "full" else without_quotes(attempt.error, call.messages)
+        return self.privacy.text(text)
 
     def _clean(self, opened: dict[str, Any]) -> None:
         """Names that the caller chose."""

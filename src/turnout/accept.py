@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import msgspec
 
@@ -54,7 +54,7 @@ def scope(agent: Any, model: Any, keywords: dict[str, Any], *, default: str) -> 
         session=given["session_id"],
         parent=given["parent"],
         tags=tags,
-        operation=operation,
+        operation=cast("Operation", operation),
     )
 
 

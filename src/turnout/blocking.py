@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+    from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
     from types import TracebackType
 
     from turnout.accept import Messages
@@ -55,7 +55,7 @@ class SyncClient:
         *,
         model: str | None = None,
         **keywords: Any,
-    ) -> Iterator[Delta]:
+    ) -> Generator[Delta, None, None]:
         """As `LLMClient.stream`; closing the iterator closes the provider's connection."""
         return self._iterate(self._client.stream(agent, messages, options, model=model, **keywords))
 
@@ -108,7 +108,7 @@ class SyncClient:
             future.cancel()  # Ctrl-C while waiting ends the call too
             raise
 
-    def _iterate(self, deltas: AsyncGenerator[Delta, None]) -> Iterator[Delta]:
+    def _iterate(self, deltas: AsyncGenerator[Delta, None]) -> Generator[Delta, None, None]:
         async def step() -> Delta | None:
             return await anext(deltas, None)
 

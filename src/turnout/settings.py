@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from dotenv import dotenv_values
 
+from turnout import setting_values as parse
 from turnout.errors import ConfigError
 from turnout.types import Secret
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 TABLES = frozenset({"models", "endpoints", "agents", "tiers", "prices", "schedules", "calendars"})
-YES, NO = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off", ""})
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,97 +218,25 @@ def _read_file(file: Path) -> dict[str, Any]:
     return document
 
 
-def _seconds(value: Any, where: str) -> float:
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = -1.0
-    if isinstance(value, bool) or not 0 < seconds <= 86_400:
-        raise ConfigError(f"{where}: {value!r} is not a time", hint="write seconds, above 0 and up to 86400")
-    return seconds
-
-
-def _truth(value: Any, where: str) -> bool:
-    word = str(value).strip().lower()
-    if word not in YES | NO:
-        raise ConfigError(f"{where}: {value!r} is neither true nor false", hint="write true or false")
-    return word in YES
-
-
-def _model_file(value: Any, where: str) -> Path:
-    file = Path(str(value))
-    if not file.is_file():
-        raise ConfigError(f"{where}: {value} is not a file", hint="name a GGUF model file")
-    return file
-
-
-def _one_of(*words: str) -> Callable[[Any, str], str]:
-    def parse(value: Any, where: str) -> str:
-        if value not in words:
-            raise ConfigError(
-                f"{where}: {value!r} is none of its values", hint=f"write one of: {', '.join(words)}"
-            )
-        return str(value)
-
-    return parse
-
-
-def _capture(value: Any, where: str) -> dict[str, str]:
-    """One level for everybody, or a table by agent."""
-    levels = value if isinstance(value, dict) else {"default": value}
-    check = _one_of("off", "metadata", "full")
-    return {agent: check(level, f"{where}, {agent}") for agent, level in levels.items()}
-
-
-def _patterns(value: Any, where: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise ConfigError(f"{where} must be a list of texts", hint='write redact = ["acct-[0-9]+"]')
-    for pattern in value:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ConfigError(
-                f"{where}: {pattern!r} is no regular expression: {error}", hint="correct it"
-            ) from None
-    return tuple(value)
-
-
-def _retention(value: Any, where: str) -> dict[str, int]:
-    known = ("bodies", "events", "costs")
-    if not isinstance(value, dict) or not all(
-        name in known and isinstance(days, int) and not isinstance(days, bool) and days > 0
-        for name, days in value.items()
-    ):
-        raise ConfigError(f"{where}: days by name, of {', '.join(known)}", hint="write bodies = 7")
-    return dict(value)
-
-
-def _bytes(value: Any, where: str) -> int:
-    text = str(value)
-    if not text.isdigit() or int(text) < 1 << 20:
-        raise ConfigError(f"{where}: {value!r} is not a size", hint="write bytes, at least 1048576")
-    return int(text)
-
-
 _PARSERS: dict[str, Callable[[Any, str], Any]] = {
-    "transport": _one_of("turnout", "aiohttp"),
+    "transport": parse.one_of("turnout", "aiohttp"),
     "database_url": lambda value, _: Secret(str(value)),
-    "durability": _one_of("process", "power", "store"),
-    "on_full": _one_of("drop", "refuse"),
-    "spool_bytes": _bytes,
-    "journal_thread": _truth,
-    "capture": _capture,
-    "redact": _patterns,
-    "retention": _retention,
-    "otel": _truth,
+    "durability": parse.one_of("process", "power", "store"),
+    "on_full": parse.one_of("drop", "refuse"),
+    "spool_bytes": parse.size,
+    "journal_thread": parse.truth,
+    "capture": parse.capture,
+    "redact": parse.patterns,
+    "retention": parse.retention,
+    "otel": parse.truth,
     "strategy": lambda value, _: str(value),
-    "timeout": _seconds,
-    "connect_timeout": _seconds,
-    "first_token_timeout": _seconds,
-    "idle_timeout": _seconds,
-    "dev_mode": _truth,
-    "enable_deepseek": _truth,
-    "model_file": _model_file,
+    "timeout": parse.seconds,
+    "connect_timeout": parse.seconds,
+    "first_token_timeout": parse.seconds,
+    "idle_timeout": parse.seconds,
+    "dev_mode": parse.truth,
+    "enable_deepseek": parse.truth,
+    "model_file": parse.model_file,
 }
 # The last one that is set wins.
 _VARIABLES: dict[str, tuple[str, ...]] = {

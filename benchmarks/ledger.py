@@ -42,9 +42,7 @@ def measure(url: str | None, work: list[list[bytes]], attempts: int) -> float:
         spent = time.process_time() - began
         if url:
             with store.write() as connection:
-                connection.exec_driver_sql(
-                    "TRUNCATE cost_records, events, traces, sessions, user_monthly_usage, rollup_hours"
-                )
+                connection.exec_driver_sql("TRUNCATE cost_records, events, traces, usage_days, rollup_hours")
         store.close()
     return spent / attempts * 1e6
 

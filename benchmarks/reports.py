@@ -3,7 +3,7 @@
     python -m benchmarks.reports [--calls 1000000] [--rounds 5] [--store FILE]
 
 The store is built by posting every call (some minutes for a million; a FILE that exists is used as it is). The
-reports read the hourly sums; `costs --by user` reads the rows.
+reports read hourly and daily sums; what is left of a day at the beginning of a period is read from the rows.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ def main() -> None:
 def report(reports: Reports, rounds: int) -> None:
     """Time each report."""
     week = NOON + 23 * DAY
+    some = reports.latest_calls(user="user-9")[-1]
     views: dict[str, Callable[[], list[object]]] = {
         "series by hour, 30 d": lambda: [*reports.series(("hour",), NOON)],
         "series by hour and model, 30 d": lambda: [*reports.series(("hour", "model"), NOON)],
@@ -71,6 +72,12 @@ def report(reports: Reports, rounds: int) -> None:
         "costs by agent, 7 d": lambda: [*reports.costs("agent", week)],
         "costs by user, 7 d": lambda: [*reports.costs("user", week)],
         "costs by session, 30 d": lambda: [*reports.costs("session", NOON)],
+        "costs by session, 7 d": lambda: [*reports.costs("session", week)],
+        "costs by key, 24 h": lambda: [*reports.costs("key", NOON + 29 * DAY)],
+        "one call": lambda: [*reports.call(some.call_id)],
+        "one trace": lambda: [*reports.trace(some.trace_id)],
+        "latest calls of a user": lambda: [*reports.latest_calls(user="user-7")],
+        "latest calls of a session": lambda: [*reports.latest_calls(session="session-7")],
         "latest traces of a user": lambda: [*reports.user_traces("user-7", 50)],
         "latest traces": lambda: [*reports.latest_traces(50)],
     }

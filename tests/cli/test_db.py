@@ -97,7 +97,7 @@ def test_rebuild_repairs(home: Path) -> None:
     before = exported("sessions")
     connection = sqlite3.connect(home / "turnout.db")
     with connection:
-        connection.execute("DELETE FROM sessions")
+        connection.execute("DELETE FROM usage_days")
     connection.close()
     assert exported("sessions") == []
     attempts = len(list(many(20, seed=1)))

@@ -16,10 +16,13 @@ from tests.toxic import ToxicThread, refused_url
 from turnout import registry
 from turnout.cli import doctor
 from turnout.cli.doctor import Check
+from turnout.clock import Clock
 from turnout.errors import ConfigError
 from turnout.registry.endpoints import Endpoint
 from turnout.settings import Settings, load_settings
-from turnout.types import Secret
+from turnout.storage import address
+from turnout.storage.record import DiskRecord
+from turnout.types import Event, Kind, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,6 +97,7 @@ def test_all_is_well(turnout: Turnout, sound: str) -> None:
         "model:deepseek-reasoner",
         "calendar:china",
         "home",
+        "record",
         "versions",
     ]
 
@@ -395,6 +399,53 @@ def places(server: ToxicThread) -> Iterator[dict[str, str]]:
     yield {"DEEPSEEK_BASE_URL": server.url_of("401-echo")}
     yield {"DEEPSEEK_BASE_URL": server.url_of("bad-status-line")}
     yield {"TURNOUT_CONFIG": CANARY}
+
+
+def written(tmp_path: Path) -> Path:
+    """A database that one call is in; the file that remembers it."""
+    settings = load_settings(environ={"TURNOUT_HOME": str(tmp_path / "home")}, folder=tmp_path)
+    kept = DiskRecord(settings, address.read(None, settings.home), Clock())
+    kept.append(Event(id="e1", trace="t", kind=Kind.USER_INPUT, at=1))
+    kept.close()
+    (memory,) = (tmp_path / "home" / "spool").glob("*.json")
+    return memory
+
+
+def test_a_lost_database(turnout: Turnout, tmp_path: Path) -> None:
+    """A database that is gone is a warning, one that was made anew in its place too, until somebody has settled it."""
+    memory = written(tmp_path)
+    database = tmp_path / "home" / "turnout.db"
+    assert checks(turnout("doctor", "--json"))["record"].state == "ok"
+    for file in (tmp_path / "home").glob("turnout.db*"):
+        file.unlink()
+    gone = checks(turnout("doctor", "--json"))["record"]
+    assert (gone.state, f"{database} is not there any more" in gone.what) == ("warn", True)
+    written(tmp_path)
+    anew = checks(turnout("doctor", "--json"))["record"]
+    assert (anew.state, "was lost and made anew on" in anew.what) == ("warn", True)
+    assert anew.fix.endswith(f"rm {memory}")
+    memory.unlink()
+    assert checks(turnout("doctor", "--json"))["record"] == Check("record", "ok", f"sqlite:///{database}")
+
+
+@pytest.mark.parametrize("name", ["refused.jsonl", "o.00000001.jnl.damaged"])
+def test_what_is_in_no_table(turnout: Turnout, tmp_path: Path, name: str) -> None:
+    """What could not be put into the tables is told, with its name."""
+    spool = written(tmp_path).with_suffix("")
+    (spool / name).write_text("x")
+    told = checks(turnout("doctor", "--json"))["record"]
+    assert (told.state, name in told.what, told.fix.endswith(f"rm {spool / name}")) == ("warn", True, True)
+
+
+def test_a_store_that_is_no_address(turnout: Turnout) -> None:
+    """A database address that cannot be read is a failure, and its password is not repeated."""
+    done = turnout("doctor", "--json", TURNOUT_DATABASE_URL=f"mysql://u:{CANARY}@h/d")
+    told = checks(done)["record"]
+    assert (told.state, "no store of the kind 'mysql'" in told.what) == ("fail", True)
+    assert CANARY not in done.stdout
+    assert checks(turnout("doctor", "--json", TURNOUT_DATABASE_URL="sqlite://"))["record"].what.startswith(
+        "in memory"
+    )
 
 
 @pytest.mark.parametrize("args", [(), ("--json",), ("--reach",), ("--reach", "--json", "--strict")])

@@ -11,12 +11,15 @@ import asyncio
 import itertools
 import os
 import signal
+import sqlite3
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import Engine, event
+from sqlalchemy.pool import Pool
 
 from tests.storage.journals import FaultyDisk
 from turnout import errors
@@ -49,6 +52,8 @@ class Order(msgspec.Struct, kw_only=True):
     rotate_bytes: int = 8 << 20
     point: str | None = None
     nth: int = 0
+    slow: bool = False
+    """Every write and flush of the journal takes longer than the disk of a machine that is well."""
 
 
 class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -82,12 +87,18 @@ class Fuse:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def lay(fuse: Fuse) -> FaultyDisk:
+def lay(fuse: Fuse, *, slow: bool) -> FaultyDisk:
     """Put a fuse into the store, the removal of segments and the disk."""
 
+    @event.listens_for(Pool, "connect")
+    def connected(driver: Any, _record: object) -> None:
+        if isinstance(driver, sqlite3.Connection):
+            driver.set_trace_callback(lambda _: fuse("statement"))
+
     @event.listens_for(Engine, "before_cursor_execute")
-    def statement(*_: Any) -> None:
-        fuse("statement")
+    def statement(connection: Any, *_: Any) -> None:
+        if connection.dialect.name == "postgresql":
+            fuse("statement")
 
     @event.listens_for(Engine, "commit")
     def commit(connection: Any) -> None:
@@ -101,7 +112,14 @@ def lay(fuse: Fuse) -> FaultyDisk:
 
     sys.addaudithook(audit)
     disk = FaultyDisk()
-    disk.fault = fuse
+    never = threading.Event()
+
+    def fault(name: str, number: int) -> None:
+        fuse(name, number)
+        if slow and name in {"write", "sync"}:
+            never.wait(0.03)
+
+    disk.fault = fault
     return disk
 
 
@@ -131,7 +149,7 @@ async def work(order: Order, settings: Settings) -> None:
         settings,
         address.read(order.env["TURNOUT_DATABASE_URL"], settings.home),
         Clock(),
-        disk=lay(Fuse(order.point, order.nth)),
+        disk=lay(Fuse(order.point, order.nth), slow=order.slow),
         rotate_bytes=order.rotate_bytes,
     )
     numbers = iter(range(order.calls)) if order.calls else itertools.count()

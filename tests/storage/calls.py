@@ -105,11 +105,12 @@ def many(
     for number in range(calls):
         at = since + spread * number // max(1, calls)
         model, provider = rng.choice(MODELS)
+        session = rng.randrange(2_000)
         shared: dict[str, Any] = {
             "call": uuid7(at, rng),
             "agent": rng.choice(AGENTS),
-            "user": f"user-{rng.randrange(200)}",
-            "session": f"session-{rng.randrange(2_000)}",
+            "user": f"user-{session % 200}",
+            "session": f"session-{session}",
         }
         fails = rng.random() < 0.05
         tokens = rng.randrange(50, 4_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import subprocess
 import sys
@@ -203,6 +204,46 @@ def test_a_full_spool(tmp_path: Path, on_full: str) -> None:
         assert opened.append(start())
 
 
+def test_the_reserve_for_ends_is_bounded(tmp_path: Path) -> None:
+    """In a full spool calls still end, within an eighth more than `max_bytes`; what comes then is dropped."""
+    with journal(tmp_path, max_bytes=40_000) as opened:
+        assert opened._keeper.stop(5)  # measured anew in between, the bound would be that of one event more
+        running = [start() for _ in range(60)]
+        fill(opened, running)
+        while opened.append(note()):
+            pass
+        ended = fill(opened, [end(one) for one in running])
+        assert 0 < len(ended) < len(running)
+        assert sum(path.stat().st_size for path in segments(tmp_path)) <= 40_000 * 9 // 8
+
+
+def test_drops_are_logged_ever_more_rarely(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The first, second, fourth and eighth event that is dropped is logged, with how many there were and why."""
+    opened = Journal(tmp_path, CLOCK)
+    opened.close()
+    with caplog.at_level(logging.WARNING, "turnout"):
+        assert fill(opened, [note() for _ in range(9)]) == []
+    assert [record.getMessage() for record in caplog.records] == ["journal_dropped"] * 4
+    told = [record.__dict__["facts"] for record in caplog.records]
+    assert told == [{"why": "the journal is closed", "dropped": count} for count in (1, 2, 4, 8)]
+
+
+async def test_who_waits_for_the_commit_wakes_the_ledger(tmp_path: Path) -> None:
+    """With `store` the ledger is told by the one who waits, not at the keeper's next round."""
+    with journal(tmp_path, durability="store") as opened:
+        opened._keeper.stop(5)
+        opened.append(note())
+
+        def commit() -> None:
+            path = opened.current
+            assert path
+            opened.committed(path, path.stat().st_size)
+
+        opened.wake = commit
+        await opened.durable()
+        assert opened.status().unconfirmed == 0
+
+
 def test_a_folder_that_cannot_be_used(tmp_path: Path) -> None:
     """A spool that cannot be made is an error of the configuration that says what to do."""
     (tmp_path / "file").touch()
@@ -281,6 +322,7 @@ folder = Path(sys.argv[1])
 parent = Journal(folder, CLOCK)
 assert parent.append(start())
 owner, path = parent.owner, parent.current
+parent.wake = lambda: None
 
 def child():
     assert parent.current is None
@@ -288,6 +330,7 @@ def child():
     assert parent.owner != owner
     assert [d.owner for d in Spool(folder).dead()] == []
     assert parent.status().dropped == 0
+    assert parent.wake is None
     assert not any(os.path.samestat(os.fstat(fd), os.stat(path)) for fd in open_fds())
     parent.close()
 

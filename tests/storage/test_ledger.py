@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +24,12 @@ from tests.storage.test_stores import everything, rows
 from turnout import logs
 from turnout.clock import Clock
 from turnout.storage import access, address, intake, tables
+from turnout.storage.frames import framed
 from turnout.storage.intake import REFUSED, Intake, behind
 from turnout.storage.journal import Journal
 from turnout.storage.ledger import Ledger
 from turnout.storage.rebuild import rebuild
-from turnout.storage.segments import Spool
+from turnout.storage.segments import Spool, segment_name
 from turnout.storage.store import Store
 from turnout.types import Event, Kind
 
@@ -214,8 +216,60 @@ async def test_finished_segments_go_after_their_commit(make_record: Callable[...
     assert await record.committed()
     assert record.ledger.close()
     assert record.spool.mine(record.journal.owner) == [record.journal.current]
+    assert len(record.ledger._positions) == 1
     with opened(record.where) as store:
         assert states(store)["settled"] == len(list(many(60, seed=2)))
+
+
+async def test_what_it_counts(make_record: Callable[..., Record]) -> None:
+    """Events posted, events that cannot be read, and dead neighbours that were taken over are in the status."""
+    record = make_record()
+    neighbour = record.spool.enter("neighbour")
+    (record.folder / segment_name("neighbour", 1)).write_bytes(
+        framed(msgspec.json.decode(attempt(id="n1")[0], type=Event))
+    )
+    neighbour.release()
+    record.append(*attempt(id="a1"), json_event())
+    record.journal.append(Event(id="odd", trace="t", kind=Kind.LLM_CALL_START, at=NOON))
+    status = record.ledger.status()
+    assert (status.alive, status.posted, status.refused, status.adopted) == (False, 0, 0, 0)
+    assert status.behind_bytes == sum(path.stat().st_size for path in record.spool.mine(record.journal.owner))
+    record.ledger.start()
+    assert record.ledger._thread.daemon
+    assert await record.committed()
+    assert record.ledger.close()
+    status = record.ledger.status()
+    assert (status.posted, status.refused, status.adopted, status.behind_bytes) == (5, 1, 1, 0)
+    with opened(record.where) as store:
+        assert states(store) == STATES | {"settled": 1, "expired_estimated": 1}
+
+
+def test_a_ledger_that_never_began(make_record: Callable[..., Record]) -> None:
+    """It can be closed, and has nothing left to do."""
+    assert make_record().ledger.close()
+
+
+def test_retries_become_rarer(make_record: Callable[..., Record]) -> None:
+    """A store that fails is not hammered: it is tried again after a quarter, then after half a second."""
+    record = make_record()
+    tried: list[float] = []
+    enough = threading.Event()
+
+    def fail() -> Store:
+        tried.append(time.monotonic())
+        if len(tried) == 3:
+            enough.set()
+        raise OSError("it is away")
+
+    record.ledger._open_store = fail
+    record.ledger.start()
+    for _ in range(3):
+        record.ledger.wake()
+    assert enough.wait(10)
+    assert tried[1] - tried[0] >= 0.24
+    assert tried[2] - tried[1] >= 0.49
+    assert not record.ledger.close(0.0)
+    assert "it is away" in str(record.ledger.status().last_error)
 
 
 def test_closing_posts_what_is_left(make_record: Callable[..., Record]) -> None:
@@ -313,14 +367,16 @@ async def test_a_store_in_trouble(
     where = address.read(f"sqlite:///{tmp_path}/store/turnout.db", tmp_path)
     end_of_trouble = trouble(where)
     record = make_record(where)
-    record.ledger.start()
     for pair in many(10, seed=4):
         record.append(*pair)
+    record.ledger.start()
     assert logged.events["store_failing"].wait(15)
     status = record.ledger.status()
     assert says in str(status.last_error)
     assert status.behind_bytes > 0
     assert status.failing_seconds is not None
+    assert 0 <= status.failing_seconds < 60
+    assert 0 < status.lag_seconds < 60
     end_of_trouble()
     assert await record.committed()
     assert logged.events["store_works_again"].wait(15)

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.storage.calls import NOON, attempt
-from turnout.storage.batch import Batch
+from turnout.storage.batch import DAY_US, Batch
 from turnout.storage.expiry import Unclosed, expire
 from turnout.storage.lines import RANK, CostRow, Line
-from turnout.storage.posting import Changes, changes, contribution, month
+from turnout.storage.posting import Changes, changes, contribution
 from turnout.types import Usage
 
 HOUR = 3_600_000_000
@@ -38,8 +38,7 @@ class Tables:
     def _add(self, found: Changes) -> None:
         named: dict[str, dict[Any, tuple[int, ...]]] = {
             "trace": found.traces,
-            "session": found.sessions,
-            "month": found.months,
+            "day": found.days,
             "hour": found.hours,
         }
         for name, sums in named.items():
@@ -117,10 +116,12 @@ def test_sums_are_the_rows_sums(payloads: list[bytes]) -> None:
         match name:
             case "trace":
                 mine = [row for row in rows if row.trace_id == key]
-            case "session":
-                mine = [row for row in rows if row.session_id == key]
-            case "month":
-                mine = [row for row in rows if (row.user_id, month(row.at)) == key]
+            case "day":
+                mine = [
+                    row
+                    for row in rows
+                    if (row.at // DAY_US * DAY_US, row.user_id or "", row.session_id or "") == key
+                ]
             case "hour":
                 mine = [
                     row for row in rows if (row.at // HOUR * HOUR, row.agent, row.model, row.provider) == key

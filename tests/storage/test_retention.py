@@ -12,8 +12,11 @@ from tests.storage.calls import NOON, attempt, many
 from tests.storage.conftest import MARK
 from tests.storage.test_stores import everything, hours, rows
 from turnout.storage import retention
+from turnout.storage.batch import DAY_US
+from turnout.storage.keep import Keep
+from turnout.storage.posting import HOUR_US
 from turnout.storage.rebuild import rebuild
-from turnout.storage.retention import DAY_US, Keep
+from turnout.storage.reports import Reports
 from turnout.types import Event, Kind
 
 if TYPE_CHECKING:
@@ -53,6 +56,35 @@ def test_each_kind_has_its_term(store: Store) -> None:
     assert {row[4] for row in rows(store, "rollup_hours")} == {""}
 
 
+def test_old_hours_become_days(store: Store) -> None:
+    """Before 90 days sums are kept by the day, the same in all; a report over them is exact from any moment."""
+    store.post([payload for pair in many(200, seed=3, spread=20 * DAY_US) for payload in pair], MARK)
+    by_hour, reports = hours(store), Reports(store)
+    since = NOON + 3 * DAY_US + 7
+    costs, series = reports.costs("agent", since), reports.series(("agent", "model"), NOON - NOON % DAY_US)
+    retention.sweep(store, Keep(events=400), NOON + 100 * DAY_US)
+    folded = hours(store)
+    border = (NOON + 10 * DAY_US) // DAY_US * DAY_US
+    assert {key[0] for key in folded if key[0] < border} == {
+        key[0] // DAY_US * DAY_US for key in by_hour if key[0] < border
+    }
+    assert {key: sums for key, sums in folded.items() if key[0] >= border} == {
+        key: sums for key, sums in by_hour.items() if key[0] >= border
+    }
+    assert reports.costs("agent", since) == costs
+    assert reports.series(("agent", "model"), NOON) == series
+    late, end = attempt(id="late", at=NOON + HOUR_US)
+    store.post([late, end], MARK)
+    retention.sweep(store, Keep(events=400), NOON + 100 * DAY_US)
+    assert hours(store).keys() <= folded.keys() | {
+        (NOON // DAY_US * DAY_US, "debugger", "deepseek-chat", "deepseek")
+    }
+    before = everything(store)
+    rebuild(store)
+    retention.sweep(store, Keep(events=400), NOON + 100 * DAY_US)
+    assert everything(store) == before
+
+
 def test_a_trace_that_goes_on(store: Store) -> None:
     """A trace that began long ago and is still heard of keeps all its events."""
     for number, at in enumerate((NOON, NOON + 89 * DAY_US)):
@@ -76,7 +108,7 @@ def test_slices(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     assert min(row[3] for row in rows(store, "traces")) >= NOON + 60 * DAY_US
 
 
-@pytest.mark.parametrize("spoil", ["cost_records", "rollup_hours", "sessions"])
+@pytest.mark.parametrize("spoil", ["cost_records", "rollup_hours", "usage_days"])
 def test_rebuild_within_the_horizon(store: Store, spoil: str) -> None:
     """After old rows have gone, a rebuild repairs what the log and the rows still tell and leaves the rest alone."""
     fill(store)
@@ -87,7 +119,7 @@ def test_rebuild_within_the_horizon(store: Store, spoil: str) -> None:
         spoilt = {
             "cost_records": (text("DELETE FROM cost_records WHERE at >= :since"), 29),
             "rollup_hours": (text("UPDATE rollup_hours SET cost_nano = 7 WHERE hour >= :since"), 59),
-            "sessions": (text("UPDATE sessions SET calls = 9 WHERE first_at >= :since"), 59),
+            "usage_days": (text("UPDATE usage_days SET calls = 9 WHERE day >= :since"), 59),
         }
         statement, days = spoilt[spoil]
         connection.execute(statement, {"since": now - days * DAY_US})
@@ -121,10 +153,12 @@ def test_sessions_that_only_cost_rows_remember(store: Store) -> None:
     now = NOON + 90 * DAY_US
     swept(store, now)
     with store.write() as connection:
-        connection.execute(text("DELETE FROM sessions"))
+        connection.execute(text("DELETE FROM usage_days"))
+        since = retention.since(connection, "costs")
     rebuild(store)
     known: dict[str, list[int]] = {}
     for row in rows(store, "cost_records"):
-        known.setdefault(row[9], []).append(row[4])
+        if row[4] >= -(-since // DAY_US) * DAY_US:
+            known.setdefault(row[9], []).append(row[4])
     found = {row[0]: (row[2], row[5]) for row in rows(store, "sessions")}
     assert found == {session: (min(times), len(times)) for session, times in known.items()}

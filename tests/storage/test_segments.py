@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,12 +18,11 @@ from hypothesis import strategies as st
 
 from tests.storage.journals import CLOCK, ROOT, end, note, start
 from turnout.storage.frames import framed, scan
-from turnout.storage.segments import Dead, Spool, read, segment_name, segment_number
+from turnout.storage.segments import Dead, Lock, Spool, read, segment_name, segment_number
 from turnout.types import Event, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=20)
 ODD = st.recursive(
@@ -172,6 +172,24 @@ def test_facts_beyond_json() -> None:
     assert back.facts == {"text": "a?b", "cost": 7}
 
 
+def test_facts_beyond_both() -> None:
+    """What is no number of JSON and no text in Unicode, in facts or beside facts that go in circles, is one line."""
+    odd = {"text": "a\ud800b", "cost": float("nan")}
+    (back,) = decoded(framed(Event(id="i", trace="t", kind=Kind.ERROR, at=1, facts=odd)))
+    assert list(back.facts) == ["unrecorded"]
+    odd["it"] = odd
+    (back,) = decoded(framed(Event(id="i", trace="t", kind=Kind.ERROR, at=1, user="\ud800", facts=odd)))
+    assert (back.user, list(back.facts)) == ("?", ["unrecorded"])
+
+
+def test_an_empty_line() -> None:
+    """A line with nothing in it, also the first, is a byte of damage and hides nothing."""
+    line = framed(note())
+    for lines in (b"\n" + line, line + b"\n", b"\n"):
+        found = scan(lines)
+        assert (len(found.payloads), found.end, found.damaged) == (lines.count(line), len(lines), 1)
+
+
 def test_names_sort_as_written() -> None:
     """The name of a segment says whose it is and the how many-th."""
     names = [segment_name("o", number) for number in (1, 9, 10, 123_456)]
@@ -249,6 +267,40 @@ def test_released_means_offered_again(tmp_path: Path) -> None:
         with dead:
             assert dead.segments == [path]
     assert [dead.segments for dead in spool.dead()] == [[path]]
+
+
+def test_already_taken_away(tmp_path: Path) -> None:
+    """An adopter whose segments somebody else took away closes all the same."""
+    spool = Spool(tmp_path)
+    for number in (1, 2):
+        (tmp_path / segment_name("owner", number)).write_bytes(framed(note()))
+    (dead,) = spool.dead()
+    dead.segments[0].unlink()
+    dead.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_looking_leaves_nothing_open(tmp_path: Path) -> None:
+    """Who looks for the dead keeps no descriptor of a living owner's lock file."""
+    spool = Spool(tmp_path)
+    lock = spool.enter("living")
+    for _ in range(3):
+        assert list(spool.dead()) == []
+    assert sum(fd.resolve() == lock.path for fd in Path("/proc/self/fd").iterdir()) == 1
+    lock.remove()
+
+
+def test_a_lock_lets_go_once(tmp_path: Path) -> None:
+    """A lock taken away or let go keeps no descriptor, and doing it again closes nobody else's."""
+    for lets_go in (Lock.remove, Lock.release):
+        lock = Spool(tmp_path).enter("owner")
+        fd = lock._fd
+        lets_go(lock)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+        assert (tmp_path / "owner.lock").exists() == (lets_go is Lock.release)
+        lets_go(lock)
+        os.fstat(1)
 
 
 def interposed(monkeypatch: pytest.MonkeyPatch, once: Callable[[], object]) -> None:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.exc import DataError
 
 from tests.storage.calls import NOON, attempt, many
 from tests.storage.conftest import KINDS, MARK
-from turnout.storage import posting, rollup, tables
+from turnout.storage import hours as hours_of
 from turnout.storage import rebuild as rebuilding
+from turnout.storage import rollup, tables
 from turnout.storage.expiry import expire
 from turnout.storage.rebuild import rebuild
 from turnout.storage.reports import CostLine, Reports
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from turnout.storage.store import Store
 
 HOUR = 3_600_000_000
-SUMMARIES = ("cost_records", "traces", "sessions", "user_monthly_usage")
+SUMMARIES = ("cost_records", "traces", "usage_days", "sessions", "user_monthly_usage")
 
 
 def rows(store: Store, table: str) -> list[tuple[Any, ...]]:
@@ -82,7 +84,7 @@ def test_a_call_that_failed_over(store: Store) -> None:
     assert [(line.key, line.cost_nano) for line in reports.costs("user", NOON)] == [("alice", 700)]
     assert [(line.key, line.cost_nano) for line in reports.costs("session", NOON)] == [("s1", 700)]
     assert [(line.key, line.cost_nano) for line in reports.costs("key", NOON)] == [(None, 700)]
-    assert rows(store, "user_monthly_usage")[0][:4] == ("alice", posting.month(NOON), 1, 2)
+    assert rows(store, "user_monthly_usage")[0][:4] == ("alice", "2026-11", 1, 2)
     (session,) = rows(store, "sessions")
     assert session[:6] == ("s1", "alice", NOON, NOON + 2_000_000, 1, 2)
     assert [row.id for row in reports.call("c1")] == ["a1", "a2"]
@@ -187,6 +189,96 @@ def test_costs_from_hours_and_from_rows(store: Store) -> None:
         assert sum(line.cost_nano for line in reports.costs(by, since, until)) == sum(exact.values())
 
 
+@pytest.mark.parametrize("by", ["user", "session"])
+def test_costs_from_days_and_from_rows(store: Store, by: str) -> None:
+    """A period that begins and ends within a day is exact to the microsecond; what is under way is no line."""
+    payloads = [payload for pair in many(300, seed=5, spread=6 * 24 * HOUR) for payload in pair]
+    nobody, _ = attempt(id="b1", call="d1", at=NOON + 50 * HOUR, user="late", session="later")
+    store.post(
+        [*payloads, nobody, *attempt(id="b2", call="d2", at=NOON + 51 * HOUR, user=None, session=None)], MARK
+    )
+    since, until = NOON + 10 * HOUR + 1, NOON + 100 * HOUR + 7
+    costs = tables.cost_records.c
+    column = {"user": costs.user_id, "session": costs.session_id}[by]
+    exact: dict[str | None, tuple[int, int]] = {}
+    with store.read() as connection:
+        asked = select(column, costs.cost_nano).where(
+            costs.at >= since, costs.at < until, costs.state != "reserved"
+        )
+        for key, cost in connection.execute(asked):
+            attempts, known = exact.get(key, (0, 0))
+            exact[key] = (attempts + 1, known + cost)
+    found = Reports(store).costs("user" if by == "user" else "session", since, until)
+    assert {line.key: (line.attempts, line.cost_nano) for line in found} == exact
+    assert None in exact
+
+
+def test_a_session_of_two_days(store: Store) -> None:
+    """A session's row is that of all its days, whoever wrote in it."""
+    store.post(attempt(id="a1", user=None), MARK)
+    store.post(attempt(id="a2", call="c2", at=NOON + 30 * HOUR, user="bob"), MARK)
+    store.post(attempt(id="a3", call="c3", at=NOON + 60 * HOUR, user="alice"), MARK)
+    (session,) = rows(store, "sessions")
+    assert session[:6] == ("s1", "alice", NOON, NOON + 60 * HOUR + 1_500_000, 3, 3)
+    assert [row[:4] for row in rows(store, "user_monthly_usage")] == [
+        ("alice", "2026-11", 1, 1), ("bob", "2026-11", 1, 1)
+    ]  # fmt: skip
+
+
+def test_a_call_within_a_trace(store: Store) -> None:
+    """A call is found by its id in whatever trace it was made, also when its events have gone."""
+    store.post(attempt(id="a1", call="c1", trace="t1"), MARK)
+    store.post(attempt(id="a2", call="c2"), MARK)
+    reports = Reports(store)
+    assert [[row.id for row in reports.call(call)] for call in ("c1", "c2", "t1")] == [["a1"], ["a2"], []]
+    with store.write() as connection:
+        connection.execute(text("DELETE FROM events"))
+    assert [row.id for row in reports.call("c2")] == ["a2"]
+
+
+def test_latest_calls(store: Store) -> None:
+    """A user's or a session's latest attempts come newest first, of both choices, and nobody else's."""
+    store.post(failed_over(), MARK)
+    for number in range(4):
+        store.post(
+            attempt(
+                id=f"b{number}", call=f"d{number}", at=NOON + HOUR + number, user="bob", session=f"s{number}"
+            ),
+            MARK,
+        )
+    reports = Reports(store)
+    assert [row.id for row in reports.latest_calls(user="alice")] == ["a2", "a1"]
+    assert [row.id for row in reports.latest_calls(user="bob", limit=3)] == ["b3", "b2", "b1"]
+    assert [row.id for row in reports.latest_calls(session="s1")] == ["b1", "a2", "a1"]
+    assert [row.id for row in reports.latest_calls(limit=1)] == ["b3"]
+    assert reports.latest_calls(user="eve") == []
+
+
+def test_more_series_than_an_hour_holds(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond its bound an hour counts further series as others: none is lost, and a known one goes on."""
+    monkeypatch.setattr(hours_of, "MOST_SERIES", 3)
+    firsts = [attempt(id=f"a{number}", call=f"c{number}", agent=f"agent-{number}") for number in range(5)]
+    store.post(firsts[0], MARK)
+    store.post([payload for pair in firsts[1:] for payload in pair], MARK)
+    pairs = [attempt(id=f"b{number}", call=f"d{number}", agent=f"agent-{number}") for number in (2, 6, 7)]
+    store.post([payload for pair in pairs for payload in pair], MARK)
+    store.post(attempt(id="z", call="z", at=NOON + HOUR, agent="agent-9"), MARK)
+    found = {
+        (line.agent, line.model): line.attempts for line in Reports(store).series(("agent", "model"), NOON)
+    }
+    assert found == {
+        **{
+            (f"agent-{number}", "deepseek-chat"): attempts
+            for number, attempts in ((0, 1), (1, 1), (2, 2), (9, 1))
+        },
+        ("other", "other"): 4,
+    }
+    (line,) = Reports(store).series((), NOON)
+    assert (line.attempts, line.cost_nano) == (9, 9_000)
+    assert line.p50_us == pytest.approx(1.5e6, rel=0.04)
+    assert sum(rollup.counts(rollup.pack(row[-1]))[1][0] for row in hours(store).values()) == 9
+
+
 def test_series(store: Store) -> None:
     """Hours carry counts, rates and latencies; the quantiles are within 4 % of the exact ones."""
     seconds = [0.1 * number for number in range(1, 101)]
@@ -222,6 +314,29 @@ def test_traces_come_back(store: Store) -> None:
     assert {trace: reports.trace(trace) for trace in kept} == {
         trace: [event] for trace, event in kept.items()
     }
+
+
+OURS = {Kind.LLM_CALL_START, Kind.LLM_CALL_END, Kind.MODEL_FALLBACK}
+
+
+@pytest.mark.parametrize("kind", sorted(set(Kind) - OURS))
+def test_a_body_of_any_kind(make_store: MakeStore, kind: Kind) -> None:
+    """Whatever kind an application writes, its body is kept apart, for seven days where it does not say."""
+    store = make_store("memory")
+    event = Event(id="e", trace="t", kind=kind, at=NOON, facts={"name": "grep", "body": "a secret"})
+    store.post([msgspec.json.encode(event)], MARK)
+    assert rows(store, "bodies") == [("t", "e", NOON + 7 * 24 * HOUR, '"a secret"')]
+    assert "secret" not in str(rows(store, "events"))
+    assert Reports(store).trace("t") == [event]
+
+
+def test_the_facts_of_a_failover_stay_whole(make_store: MakeStore) -> None:
+    """What turnout itself writes has no body: a fact of that name stays in the log."""
+    store = make_store("memory")
+    event = Event(id="e", trace="t", kind=Kind.MODEL_FALLBACK, at=NOON, facts={"body": "x"})
+    store.post([msgspec.json.encode(event)], MARK)
+    assert rows(store, "bodies") == []
+    assert Reports(store).trace("t") == [event]
 
 
 def test_a_body_has_a_place_of_its_own(store: Store) -> None:
@@ -276,9 +391,23 @@ def test_numbers_and_texts_no_column_can_hold(store: Store) -> None:
     assert row.user_id in {"al\x00ice", "al\ufffdice"}
 
 
-@pytest.mark.parametrize(
-    "spoil", ["cost_records", "sessions", "user_monthly_usage", "rollup_hours", "traces"]
-)
+def test_a_nul_in_the_name_of_a_series(store: Store) -> None:
+    """An agent that calls itself by a NUL byte is counted like any other, histogram included."""
+    for number in range(3):
+        store.post(attempt(id=f"a{number}", call=f"c{number}", agent="de\x00bugger"), MARK)
+    ((series, sums),) = hours(store).items()
+    assert (series[1], sums[1]) == ("de\ufffdbugger", 3)
+    assert sum(rollup.counts(rollup.pack(sums[-1]))[1]) == 3
+
+
+def test_a_number_that_no_column_takes(store: Store) -> None:
+    """A number that nobody cuts to size is the database's refusal, which intake sets aside, and nothing is written."""
+    with pytest.raises(DataError):
+        store.post([*attempt(id="a1"), *attempt(id="a2", number=10**30)], MARK)
+    assert rows(store, "cost_records") == rows(store, "events") == []
+
+
+@pytest.mark.parametrize("spoil", ["cost_records", "usage_days", "rollup_hours", "traces"])
 def test_rebuild(store: Store, spoil: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever table was spoilt, a rebuild from the log, piece by piece, gives back all of them as they were."""
     monkeypatch.setattr(rebuilding, "CHUNK", 37)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import threading
 import time
@@ -26,7 +27,9 @@ from tests.storage.journals import (
     until,
 )
 from turnout.errors import BudgetUnavailable
+from turnout.storage import health as health_module
 from turnout.storage import journal as journal_module
+from turnout.storage import writer as writer_module
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -245,6 +248,152 @@ def test_two_rotations_at_once(tmp_path: Path) -> None:
         writer._switch(early)
         assert opened.current == current
         assert not early.path.exists()
+
+
+def test_the_reserve_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a broken disk what calls have cost may wait in a quarter more memory than anything else, and no more."""
+    monkeypatch.setattr(journal_module, "HELD_BYTES", 8_000)
+    disk, full = FaultyDisk(), threading.Event()
+
+    def fault(name: str, _n: int) -> None:
+        if full.is_set() and name != "sync":
+            raise no_space()
+
+    disk.fault = fault
+    with journal(tmp_path, disk=disk) as opened:
+        running = [start() for _ in range(20)]
+        fill(opened, running)
+        full.set()
+        while opened.append(note()):
+            pass
+        assert 7_000 < opened.status().queued_bytes <= 8_000
+        ended = fill(opened, [end(one) for one in running])
+        assert 0 < len(ended) < len(running)
+        assert 8_000 < opened.status().queued_bytes <= 10_000
+        full.clear()
+        until(lambda: not opened.status().queued_bytes)
+        assert set(ended) <= set(kept(tmp_path))
+
+
+def test_trouble_ends_with_what_works(tmp_path: Path) -> None:
+    """A failed flush is over with the next that works, a segment that could not be begun with the next write."""
+    disk, fails = FaultyDisk(), {"sync": 1, "create": 3}
+
+    def fault(name: str, n: int) -> None:
+        if fails.get(name) == n:
+            raise no_space()
+
+    disk.fault = fault
+    with journal(tmp_path, disk=disk, rotate_seconds=3_600.0) as opened:
+        assert opened._keeper.stop(5)
+        writer = opened._keeper._writer
+        opened.append(note())
+        writer.flush()
+        assert "No space left" in str(opened.status().error)
+        writer.rotate()
+        writer.flush()
+        assert (opened.status().error, opened.status().slow) == (None, True)
+        writer.rotate()
+        assert "No space left" in str(opened.status().error)
+        opened.append(note())
+        until(lambda: opened.status().error is None)
+
+
+class Hands(FaultyDisk):
+    """Knows which threads wrote."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wrote: list[str] = []
+
+    def write(self, fd: int, data: bytes | memoryview) -> int:
+        """See `Disk`."""
+        self.wrote.append(threading.current_thread().name)
+        return super().write(fd, data)
+
+
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine, nothing is found slow."""
+    monkeypatch.setattr(writer_module, "SLOW", 5.0)
+    monkeypatch.setattr(health_module, "SLOW", 5.0)
+
+
+@pytest.mark.usefixtures("_patient")
+def test_who_writes(tmp_path: Path) -> None:
+    """The caller writes by itself, but while a flush is under way the thread does; afterwards the caller again."""
+    disk, stall = Hands(), Stall(10)
+    disk.fault = lambda name, n: stall() if (name, n) == ("sync", 1) else None
+    with journal(tmp_path, disk=disk, rotate_seconds=3_600.0) as opened:
+        assert opened._keeper.stop(5)
+        writer = opened._keeper._writer
+        opened.append(note())
+        flush = threading.Thread(target=writer.flush)
+        flush.start()
+        assert stall.begun.wait(10)
+        opened.append(note())
+        stall.over.set()
+        flush.join()
+        opened.append(note())
+        me = threading.current_thread().name
+        assert disk.wrote == [me, "turnout-journal-writer", me]
+        assert not writer._flushing
+        assert writer.written == 3
+
+
+@pytest.mark.usefixtures("_patient")
+def test_a_quick_thread_is_not_slow(tmp_path: Path) -> None:
+    """A line that the thread wrote in time says nothing against the disk."""
+    disk = Hands()
+    with journal(tmp_path, disk=disk, direct=False) as opened:
+        ids = fill(opened, calls(2))
+        assert kept(tmp_path) == ids
+        assert set(disk.wrote) == {"turnout-journal-writer"}
+        assert not opened.status().slow
+
+
+def test_a_disk_that_stops_while_a_segment_begins(tmp_path: Path) -> None:
+    """While the head of a new segment is stuck in the disk, callers leave their lines with the thread and go on."""
+    disk, stall = FaultyDisk(), Stall(8)
+    with journal(tmp_path, disk=disk, rotate_seconds=3_600.0) as opened:
+        assert opened._keeper.stop(5)
+        ids = fill(opened, [start()])
+        disk.fault = lambda name, n: stall() if (name, n) == ("write", 2) else None
+        rotation = threading.Thread(target=opened._keeper._writer.rotate)
+        rotation.start()
+        assert stall.begun.wait(10)
+        began = time.monotonic()
+        ids += fill(opened, calls(1))
+        assert time.monotonic() - began < 4
+        stall.over.set()
+        rotation.join()
+        until(lambda: not opened.status().queued_bytes)
+        assert set(kept(tmp_path)) == set(ids)
+
+
+def test_a_broken_disk_is_not_hammered(tmp_path: Path) -> None:
+    """The thread tries a disk that refuses again after 20, 40, 80 ms, says why it waits, and loses nothing."""
+    tries: list[float] = []
+    enough = threading.Event()
+    disk = FaultyDisk()
+
+    def fault(name: str, _n: int) -> None:
+        if name == "write" and not enough.is_set():
+            tries.append(time.monotonic())
+            if len(tries) == 4:
+                enough.set()
+            raise no_space()
+
+    disk.fault = fault
+    with journal(tmp_path, disk=disk, direct=False) as opened:
+        ids = fill(opened, [note()])
+        until(lambda: "No space left" in str(opened.status().error))
+        assert opened.status().slow
+        assert enough.wait(10)
+        gaps = [later - earlier for earlier, later in itertools.pairwise(tries)]
+        assert all(gap >= 0.019 * 2**number for number, gap in enumerate(gaps))
+        until(lambda: not opened.status().queued_bytes)
+        assert kept(tmp_path) == ids
 
 
 async def test_a_full_disk_and_room_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

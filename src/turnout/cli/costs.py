@@ -8,19 +8,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from turnout import registry
 from turnout.cli.shared import as_json, money, print_json
 from turnout.clock import Clock
-from turnout.cost.pricing import price_usage
 from turnout.settings import load_settings
-from turnout.types import Usage, dollars
+from turnout.types import dollars
 
 if TYPE_CHECKING:
-    from turnout.registry import Registry
     from turnout.storage.reports import By, CostLine, Line
 
-BASELINE = "gpt-4o-mini"
-"""The model that savings are told against."""
 KEYS = ("agent", "model", "user", "session", "key")
 _HEADS, _WIDTHS = ("calls", "tries", "fall", "input", "cached", "output"), (6, 6, 5, 8, 8, 8)
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -68,13 +63,12 @@ def command(by: str, since: int, as_json: bool) -> None:  # noqa: FBT001
     from turnout.storage import access, reports  # noqa: PLC0415 - loads SQLAlchemy
 
     settings = load_settings()
-    rows = registry.load(settings)
     with access.using(settings) as store:
         behind = access.catch_up(store, access.spool_of(settings), Clock())
         lines = reports.Reports(store).costs(cast("By", by), since)
     facts = {
-        "rows": [{"key": line.key, **_facts(line, rows)} for line in lines],
-        "total": _facts(total(lines), rows),
+        "rows": [{"key": line.key, **_facts(line)} for line in lines],
+        "total": _facts(total(lines)),
         "behind": [{"owner": one.owner, "bytes": one.bytes} for one in behind],
     }
     if as_json:
@@ -90,37 +84,25 @@ def total(lines: list[CostLine]) -> Line:
     return Line(**{name: sum(getattr(line, name) for line in lines) for name in Line.__struct_fields__})
 
 
-def _facts(line: Line, rows: Registry) -> dict[str, Any]:
+def _facts(line: Line) -> dict[str, Any]:
     return {
         **{name: getattr(line, name) for name in COUNTS},
         "cost_usd": dollars(line.cost_nano),
-        "baseline_usd": _baseline(line, rows),
+        "baseline_usd": None,  # until savings are reckoned
         "unpriced": line.unpriced,
     }
-
-
-def _baseline(line: Line, rows: Registry) -> Any:
-    """What the same tokens cost on the baseline model now; `None` when its price is not known."""
-    price = rows.prices.at(BASELINE, datetime.now(UTC))
-    usage = Usage(
-        input_tokens=line.input_tokens,
-        cached_input_tokens=line.cached_input_tokens,
-        output_tokens=line.output_tokens,
-    )
-    nano = price_usage(price, usage)
-    return None if nano is None else dollars(nano)
 
 
 def _print(by: str, facts: dict[str, Any]) -> None:
     """Eighty columns."""
     head = "".join(f"{name:>{width}}" for name, width in zip(_HEADS, _WIDTHS, strict=True))
-    click.echo(f"{by:14}{head}{'cost':>12}{'as 4o-mini':>12}")
+    click.echo(f"{by:14}{head}{'cost':>12}")
     for row in [*facts["rows"], {"key": "total", **facts["total"]}]:
         counts = "".join(
             f"{_short(row[name], width):>{width}}" for name, width in zip(COUNTS, _WIDTHS, strict=True)
         )
         name = "-" if row["key"] is None else row["key"]
-        click.echo(f"{name[:13]:14}{counts}{money(row['cost_usd']):>12}{money(row['baseline_usd']):>12}")
+        click.echo(f"{name[:13]:14}{counts}{money(row['cost_usd']):>12}")
     if unpriced := facts["total"]["unpriced"]:
         click.echo(f"{unpriced} attempts have no known price: they are not in the sums of money.", err=True)
     for one in facts["behind"]:

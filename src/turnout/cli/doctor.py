@@ -14,11 +14,12 @@ import msgspec
 
 from turnout.cli.config import blotted, loaded, shown_url
 from turnout.cli.shared import as_json, print_json, with_client
-from turnout.clock import Clock
+from turnout.clock import Clock, as_datetime
 from turnout.errors import ConfigError, ProviderError
 from turnout.providers import local
 from turnout.providers.base import Request, Timeouts, Transport
 from turnout.registry.reading import overlay, shipped
+from turnout.storage import address, identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -80,7 +81,7 @@ def examine(*, reach: bool) -> list[Check]:
     if settings and rows:
         today = Clock().today().date()
         done += [prices(rows, today), *retirements(rows, today), *calendars(settings, today)]
-    done += [home(settings.home)] if settings else []
+    done += [home(settings.home), record(settings)] if settings else []
     done.append(versions({name: installed(name) for name in PACKAGES}))
     return done + (with_client(lambda client: reached(client, endpoints)) if reach and rows else [])
 
@@ -205,6 +206,29 @@ def home(folder: Path) -> Check:
     if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
         return Check("home", "ok", f"{folder} {'is writable' if nearest == folder else 'can be made'}")
     return Check("home", "fail", f"{nearest} is no folder we may write", "export TURNOUT_HOME=~/.turnout")
+
+
+def record(settings: Settings) -> Check:
+    """The database is the one that was written to before, and nothing of the journal was left aside."""
+    url = settings.database_url
+    try:
+        where = address.read(url.reveal() if url else None, settings.home)
+    except ConfigError as error:
+        return Check("record", "fail", error.message, error.hint)
+    spool = settings.home / "spool" / where.spool_id
+    known, file = identity.recall(spool), identity.file_of(spool)
+    if known is not None and where.file is not None and not where.file.exists():
+        what = f"{where.file} is not there any more, and with it what it held"
+        return Check("record", "warn", what, f"restore it from a backup, or start anew: rm {file}")
+    if known is not None and known.lost:
+        day = as_datetime(known.lost[-1].at).date()
+        what = f"{where} was lost and made anew on {day}; what it held before is not in it"
+        return Check("record", "warn", what, f"restore a backup; once that is settled: rm {file}")
+    aside = [path for name in ("*.damaged", "refused.jsonl") for path in sorted(spool.glob(name))]
+    if aside:
+        what = f"could not be put into {where}: {', '.join(path.name for path in aside)}"
+        return Check("record", "warn", what, f"look at them, then: rm {' '.join(map(str, aside))}")
+    return Check("record", "ok", "in memory, kept nowhere" if where.is_memory else str(where))
 
 
 def installed(package: str) -> str | None:

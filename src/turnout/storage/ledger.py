@@ -7,13 +7,17 @@ meanwhile, and nobody who calls a model notices.
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import time
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from turnout import logs
+from turnout.storage.keep import Keep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +25,6 @@ if TYPE_CHECKING:
 
     from turnout.clock import Clock
     from turnout.storage.intake import Intake
-    from turnout.storage.retention import Keep
     from turnout.storage.segments import Spool
     from turnout.storage.store import Store
 
@@ -32,6 +35,8 @@ SWEEP_SECONDS = 60.0
 """How often it asks whether old rows are due to go; once an hour somebody's are."""
 SLOWEST_RETRY = 2.0
 CLOSING_SECONDS = 5.0
+FORK_PATIENCE = 2.0
+"""How long a fork waits for the ledger."""
 
 
 class Source(Protocol):
@@ -82,12 +87,15 @@ class Ledger:
         clock: Clock,
         *,
         keep: Keep | None = None,
+        pace: float = 0.0,
     ) -> None:
+        """`pace`: seconds it lets lines gather before it posts them; larger batches cost less each."""
         self._journal = journal
         self._spool = spool
         self._open_store = open_store
         self._clock = clock
         self._keep = keep
+        self._pace = pace
         self._intake: Intake | None = None
         self._positions: dict[str, int] = {}
         self._bell = threading.Event()
@@ -96,7 +104,11 @@ class Ledger:
         self._waiting_since: float | None = None
         self._last_error: str | None = None
         self._adopt_at = self._sweep_at = 0.0
+        self.stepping = threading.Lock()
+        """Held while it works. A child that is forked meanwhile would inherit locks that nobody ever opens: those of
+        modules that were being imported, and the database library's."""
         self._thread = threading.Thread(target=self._run, name="turnout-ledger", daemon=True)
+        _ledgers.add(self)
 
     def start(self) -> None:
         """Begin; the database library is loaded in the thread."""
@@ -134,14 +146,17 @@ class Ledger:
         )
 
     def _run(self) -> None:
-        from turnout.storage.intake import FAILURES  # noqa: PLC0415 - loads SQLAlchemy, in this thread
+        self._closing.wait(self._pace)  # a first call need not share its time with the loading of a library
+        with self.stepping:
+            from turnout.storage.intake import FAILURES  # noqa: PLC0415 - loads SQLAlchemy, in this thread
 
         retry = IDLE_SECONDS
         while True:
             closing = self._closing.is_set()
             self._bell.clear()
             try:
-                self._step(closing=closing)
+                with self.stepping:
+                    self._step(closing=closing)
             except FAILURES as error:
                 self._failed(error)
                 self._closing.wait(retry)  # not the bell: a busy process must not hammer a store that fails
@@ -151,6 +166,7 @@ class Ledger:
                 retry = IDLE_SECONDS
                 if not closing:
                     self._bell.wait(IDLE_SECONDS)
+                    self._closing.wait(self._pace)
             if closing:
                 break
         if self._intake:
@@ -198,7 +214,7 @@ class Ledger:
 
         now = self._clock.now()
         if retention.claim(store, now):
-            while retention.sweep(store, self._keep or retention.Keep(), now) and not self._closing.is_set():
+            while retention.sweep(store, self._keep or Keep(), now) and not self._closing.is_set():
                 if self._intake:
                     self._post_own(self._intake)
 
@@ -213,3 +229,24 @@ class Ledger:
             seconds = round(self._clock.monotonic() - self._failing_since, 3)
             self._failing_since = None
             logs.event(logging.INFO, "store_works_again", "", failed_for=seconds)
+
+
+_ledgers: weakref.WeakSet[Ledger] = weakref.WeakSet()
+_paused: list[threading.Lock] = []
+
+
+def _before_fork() -> None:
+    until = time.monotonic() + FORK_PATIENCE
+    _paused[:] = [
+        ledger.stepping
+        for ledger in list(_ledgers)
+        if ledger.stepping.acquire(timeout=max(0.0, until - time.monotonic()))
+    ]
+
+
+def _after_fork() -> None:
+    for stepping in _paused:
+        stepping.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork)

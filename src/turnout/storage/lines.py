@@ -108,46 +108,50 @@ def ended(line: Line) -> CostRow:
     """The row of an attempt that has ended. Raises `msgspec.MsgspecError`."""
     closed = read_closed(line.facts)
     opened, attempt = closed.opened, closed.attempt
-    usage = attempt.usage or _NO_USAGE
-    return CostRow(
-        attempt.id,
-        opened.call,
-        line.trace,
-        opened.number,
-        when(attempt.started_at),
-        closed.state,
-        opened.operation,
-        line.agent or "",
-        line.user,
-        line.session,
-        opened.run,
-        opened.key,
-        _tags(opened),
-        opened.arm,
-        opened.asked,
-        attempt.model,
-        attempt.provider,
-        attempt.upstream_model,
-        attempt.outcome,
-        attempt.status,
-        attempt.error,
-        closed.finish_reason,
-        closed.fallback_reason,
-        1 if closed.stream else 0,
-        *_counts(usage),
-        usage.source if attempt.usage else None,
-        fits(opened.hold_nano),
-        fits(attempt.cost_nano),
-        attempt.price_id or opened.price_id,
-        round(attempt.seconds * 1e6) if closed.state == "settled" else None,
-        None if attempt.first_token is None else round(attempt.first_token * 1e6),
+    usage, cost, first_token = attempt.usage, attempt.cost_nano, attempt.first_token
+    return _row(
+        CostRow,
+        (
+            attempt.id,
+            opened.call,
+            line.trace,
+            opened.number,
+            when(attempt.started_at),
+            closed.state,
+            opened.operation,
+            line.agent or "",
+            line.user,
+            line.session,
+            opened.run,
+            opened.key,
+            _tags(opened) if opened.tags else "{}",
+            opened.arm,
+            opened.asked,
+            attempt.model,
+            attempt.provider,
+            attempt.upstream_model,
+            attempt.outcome,
+            attempt.status,
+            attempt.error,
+            closed.finish_reason,
+            closed.fallback_reason,
+            1 if closed.stream else 0,
+            *(_NOTHING_USED if usage is None else _counts(usage)),
+            fits(opened.hold_nano),
+            fits(cost),
+            attempt.price_id or opened.price_id,
+            round(attempt.seconds * 1e6) if closed.state == "settled" else None,
+            None if first_token is None else round(first_token * 1e6),
+        ),
     )
 
 
-_NO_USAGE = Usage()
+_row = tuple.__new__
+_NOTHING_USED = (None,) * 6
 
 
-def _counts(usage: Usage) -> tuple[int | None, int | None, int | None, int | None, int | None]:
+def _counts(usage: Usage) -> tuple[int | str | None, ...]:
+    """Five counts and their source."""
     counts = (
         usage.input_tokens,
         usage.cached_input_tokens,
@@ -155,10 +159,9 @@ def _counts(usage: Usage) -> tuple[int | None, int | None, int | None, int | Non
         usage.output_tokens,
         usage.reasoning_tokens,
     )
-    if max(filter(None, counts), default=0) < _LARGEST:
-        return counts
-    one, two, three, four, five = map(fits, counts)
-    return (one, two, three, four, five)
+    if any(count is not None and count >= _LARGEST for count in counts):
+        counts = tuple(map(fits, counts))  # type: ignore[assignment]  # five again
+    return (*counts, usage.source)
 
 
 def _tags(opened: Opened) -> str:
@@ -172,4 +175,4 @@ def fits(value: int | None) -> int | None:
 
 def when(at: int) -> int:
     """A moment as a calendar can hold it: between 1970 and the end of 9999."""
-    return min(max(at, 0), _LAST_MOMENT)
+    return at if 0 <= at <= _LAST_MOMENT else min(max(at, 0), _LAST_MOMENT)

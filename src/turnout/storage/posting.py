@@ -8,30 +8,23 @@ same events gives the same tables.
 from __future__ import annotations
 
 from collections import defaultdict
-from functools import lru_cache
 from operator import add
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from turnout.clock import as_datetime
 from turnout.storage import rollup
+from turnout.storage.batch import DAY_US
 from turnout.storage.lines import RANK, CostRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from turnout.storage.batch import UsageDay
+
 HOUR_US = 3_600_000_000
-_DAY_US = 24 * HOUR_US
 
 
-class Series(NamedTuple):
-    """What the hourly sums are kept by."""
-
-    hour: int
-    agent: str
-    model: str
-    provider: str
-
-
+Series = tuple[int, str, str, str]
+"""What the hourly sums are kept by: hour, agent, model, provider."""
 Totals = tuple[int, ...]
 """In the order of `tables.TOTALS`."""
 
@@ -43,8 +36,7 @@ class Changes:
         self.new: list[CostRow] = []
         self.higher: list[CostRow] = []
         self.traces: dict[str, Totals] = {}
-        self.sessions: dict[str, Totals] = {}
-        self.months: dict[tuple[str, str], Totals] = {}
+        self.days: dict[UsageDay, Totals] = {}
         self.hours: dict[Series, Totals] = {}
         self.latency: defaultdict[Series, int] = defaultdict(int)
 
@@ -56,14 +48,17 @@ class Changes:
         if sign < 0:
             totals = tuple(-value for value in totals)
         _add(self.traces, row.trace_id, totals)
-        if row.session_id is not None:
-            _add(self.sessions, row.session_id, totals)
-        if row.user_id is not None:
-            _add(self.months, (row.user_id, month(row.at)), totals)
-        series = Series(row.at - row.at % HOUR_US, row.agent, row.model, row.provider)
+        at = row.at
+        _add(self.days, (at - at % DAY_US, row.user_id or "", row.session_id or ""), totals)
+        series = (at - at % HOUR_US, row.agent, row.model, row.provider)
+        latency = row.duration_us
+        self.add(series, totals, 0 if row.outcome != "ok" or latency is None else sign * rollup.one(latency))
+
+    def add(self, series: Series, totals: Totals, latency: int) -> None:
+        """More of an hour."""
         _add(self.hours, series, totals)
-        if row.outcome == "ok" and row.duration_us is not None:
-            self.latency[series] += sign * rollup.one(row.duration_us)
+        if latency:
+            self.latency[series] += latency
 
 
 def changes(
@@ -104,16 +99,6 @@ def contribution(row: CostRow) -> Totals | None:
         row.reasoning_tokens or 0,
         row.cost_nano or 0,
     )
-
-
-@lru_cache(maxsize=64)
-def _month_of_day(day: int) -> str:
-    return as_datetime(day * _DAY_US).strftime("%Y-%m")
-
-
-def month(at: int) -> str:
-    """YYYY-MM in UTC."""
-    return _month_of_day(at // _DAY_US)
 
 
 def _add(sums: dict[Any, Totals], key: Any, totals: Totals) -> None:

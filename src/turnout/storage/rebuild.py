@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import delete, or_, select, tuple_, update
 
 from turnout.storage import retention, tables
-from turnout.storage.batch import UNSEEN, Batch
+from turnout.storage.batch import DAY_US, UNHEARD, Batch
 from turnout.storage.lines import CostRow, Line
 from turnout.storage.posting import Changes, changes
 from turnout.storage.store import write_sums
@@ -38,7 +37,7 @@ class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rebuild(store: Store) -> Rebuilt:
-    """Recompute cost rows, traces, sessions, months and hours in one transaction. Raises as `Store` does.
+    """Recompute cost rows, traces, days and hours in one transaction. Raises as `Store` does.
 
     Cost rows older than the log are kept and summed up with the rest; sums that reach beyond the oldest cost row are
     left alone.
@@ -55,17 +54,14 @@ def rebuild(store: Store) -> Rebuilt:
 
 
 def _clear(connection: Connection, log_since: int, costs_since: int) -> None:
-    costs, traces, sessions = tables.cost_records, tables.traces, tables.sessions
-    months, hours = tables.user_monthly_usage, tables.rollup_hours
+    costs, traces, days, hours = tables.cost_records, tables.traces, tables.usage_days, tables.rollup_hours
     logged = select(traces.c.trace_id)
     connection.execute(delete(costs).where(or_(costs.c.at >= log_since, costs.c.trace_id.in_(logged))))
     connection.execute(delete(traces))
-    connection.execute(delete(sessions).where(sessions.c.first_at >= log_since))
-    connection.execute(
-        update(sessions).where(sessions.c.first_at >= costs_since).values(dict.fromkeys(tables.TOTALS, 0))
-    )
-    connection.execute(delete(months).where(months.c.month >= _first_whole_month(costs_since)))
-    connection.execute(delete(hours).where(hours.c.hour >= costs_since))
+    connection.execute(delete(days).where(days.c.day >= log_since))
+    first = _first_whole_day(costs_since)
+    connection.execute(update(days).where(days.c.day >= first).values(dict.fromkeys(tables.TOTALS, 0)))
+    connection.execute(delete(hours).where(hours.c.hour >= first))
 
 
 def _log(connection: Connection) -> Iterator[list[bytes]]:
@@ -110,25 +106,16 @@ def _replay(backend: Backend, connection: Connection, payloads: list[bytes]) -> 
     states = {row[0]: row[1] for row in backend.states(connection, list(batch.attempts))}
     found = changes(batch.attempts.values(), states, {})
     backend.merge(connection, tables.cost_records, [*found.new, *found.higher])
-    traces = [
-        (trace, seen.session_id, seen.user_id, seen.first_at, seen.last_at, *_ZERO)
-        for trace, seen in batch.traces.items()
-    ]
-    sessions = [
-        (session, seen.user_id, seen.first_at, seen.last_at, *_ZERO)
-        for session, seen in batch.sessions.items()
-    ]
+    traces = [(trace, *seen, *_ZERO) for trace, seen in batch.traces.items()]
+    days = [(*day, *heard, *_ZERO) for day, heard in batch.days.items()]
     backend.merge(connection, tables.traces, traces)
-    backend.merge(connection, tables.sessions, sessions)
+    backend.merge(connection, tables.usage_days, days)
     return len(payloads)
 
 
 def _sum_up(backend: Backend, connection: Connection, costs_since: int) -> int:
-    costs, sessions = tables.cost_records, tables.sessions
-    older = set(
-        connection.execute(select(sessions.c.session_id).where(sessions.c.first_at < costs_since)).scalars()
-    )
-    month, last, attempts = _first_whole_month(costs_since), "", 0
+    costs = tables.cost_records
+    first, last, attempts = _first_whole_day(costs_since), "", 0
     while True:
         rows = connection.execute(
             select(costs)
@@ -141,23 +128,18 @@ def _sum_up(backend: Backend, connection: Connection, costs_since: int) -> int:
         found, batch = Changes(), Batch(())
         for row in map(CostRow._make, rows):
             found.count(row)
-            if row.session_id not in older:
+            if row.at >= first:
                 batch.saw(row)
-        found.sessions = {key: sums for key, sums in found.sessions.items() if key not in older}
-        found.months = {key: sums for key, sums in found.months.items() if key[1] >= month}
-        found.hours = {series: sums for series, sums in found.hours.items() if series.hour >= costs_since}
+        found.days = {day: sums for day, sums in found.days.items() if day[0] >= first}
+        found.hours = {series: sums for series, sums in found.hours.items() if series[0] >= first}
         write_sums(backend, connection, batch, found, "")
         attempts += len(rows)
         last = rows[-1].id
     # Sums also made heads of traces whose events have gone: a trace without events is none.
-    connection.execute(delete(tables.traces).where(tables.traces.c.started_at == UNSEEN.first_at))
+    connection.execute(delete(tables.traces).where(tables.traces.c.started_at == UNHEARD[0]))
     return attempts
 
 
-def _first_whole_month(since: int) -> str:
-    """YYYY-MM of the first month that begins at or after a moment."""
-    moment = datetime.fromtimestamp(since / 1e6, tz=UTC)
-    if moment == moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0):
-        return moment.strftime("%Y-%m")
-    later = (moment.year + moment.month // 12, moment.month % 12 + 1)
-    return f"{later[0]:04}-{later[1]:02}"
+def _first_whole_day(since: int) -> int:
+    """The first beginning of a day at or after a moment: sums of hours may have been folded into days."""
+    return -(-since // DAY_US) * DAY_US

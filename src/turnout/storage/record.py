@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from turnout.errors import ConfigError
 from turnout.storage import address
 from turnout.storage.journal import Journal
+from turnout.storage.keep import Keep
 from turnout.storage.ledger import Ledger
 from turnout.storage.segments import Spool
 
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
     from turnout.storage.journal import JournalStatus
     from turnout.storage.ledger import LedgerStatus
     from turnout.storage.reports import Reports
-    from turnout.storage.retention import Keep
     from turnout.storage.store import Store
     from turnout.storage.tail import Disk
     from turnout.types import Event
 
+PACE = 0.2
+"""Seconds the ledger lets lines gather: a batch of a hundred costs half of what ten of ten cost, each."""
 PATIENCE = 2.0
 """Seconds a question waits for what this host has journalled."""
 
@@ -148,8 +150,6 @@ class DiskRecord:
         return Store(self._where)
 
     def _keep(self) -> Keep:
-        from turnout.storage.retention import Keep  # noqa: PLC0415 - loads SQLAlchemy
-
         days = {name: value for name, value in self._settings.retention.items() if name != "bodies"}
         return Keep(**days)
 

@@ -3,89 +3,42 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Literal
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, and_, case, cast, func, select, type_coerce
-from sqlalchemy.types import NullType
+from sqlalchemy import ColumnElement, Row, Select, select
 
-from turnout.storage import rollup, tables
+from turnout.storage import retention, rollup, tables
+from turnout.storage.batch import DAY_US
 from turnout.storage.lines import CostRow
 from turnout.storage.posting import HOUR_US
+from turnout.storage.sums import (
+    DIMENSIONS,
+    By,
+    CostLine,
+    Dimension,
+    Line,
+    SeriesLine,
+    summed_hours,
+    summed_rows,
+    summed_whole,
+)
 from turnout.types import Event, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from sqlalchemy import Connection
+
     from turnout.storage.store import Store
 
-By = Literal["agent", "model", "user", "session", "key"]
-Dimension = Literal["hour", "agent", "model", "provider"]
+__all__ = ["By", "CostLine", "Dimension", "Line", "Reports", "SeriesLine"]
 FOREVER = 2**62
 CALL_US = 24 * HOUR_US
 """Attempts of a call begin within a day of it."""
 _KINDS = frozenset(Kind)
 _COSTS, _HOURS = tables.cost_records, tables.rollup_hours
-# Both drivers give bytes; a LargeBinary would be copied once more, row by row.
-_LATENCY = type_coerce(_HOURS.c.latency, NullType())
-_COLUMNS: dict[By, ColumnElement[Any]] = {
-    "agent": _COSTS.c.agent,
-    "model": _COSTS.c.model,
-    "user": _COSTS.c.user_id,
-    "session": _COSTS.c.session_id,
-    "key": _COSTS.c.key_id,
-}
-
-
-class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over some attempts; what each counts is said at `tables.TOTALS`."""
-
-    calls: int = 0
-    attempts: int = 0
-    errors: int = 0
-    fallbacks: int = 0
-    cache_hits: int = 0
-    unpriced: int = 0
-    input_tokens: int = 0
-    cached_input_tokens: int = 0
-    cache_write_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    cost_nano: int = 0
-
-    @property
-    def fallback_rate(self) -> float | None:
-        """The share of answers that another model than the first choice gave; `None` without any answer."""
-        answers = self.attempts - self.errors
-        return self.fallbacks / answers if answers > 0 else None
-
-    @property
-    def error_rate(self) -> float | None:
-        """The share of attempts that brought no answer."""
-        return self.errors / self.attempts if self.attempts > 0 else None
-
-    @property
-    def cache_rate(self) -> float | None:
-        """The share of input tokens that providers had in their caches."""
-        return self.cached_input_tokens / self.input_tokens if self.input_tokens > 0 else None
-
-
-class CostLine(Line, frozen=True, kw_only=True):
-    """The sums of one agent, model, user, session or key; `key` is `None` where calls had none."""
-
-    key: str | None
-
-
-class SeriesLine(Line, frozen=True, kw_only=True):
-    """The sums of one series, and how long its answers took; a dimension that was not asked for is `None`."""
-
-    hour: int | None = None
-    """Microseconds UTC of its beginning."""
-    agent: str | None = None
-    model: str | None = None
-    provider: str | None = None
-    p50_us: float | None = None
-    p95_us: float | None = None
 
 
 class Reports:
@@ -97,38 +50,44 @@ class Reports:
     def costs(self, by: By, since: int, until: int = FOREVER) -> list[CostLine]:
         """The attempts that began in [since, until), in microseconds UTC, dearest first; reservations do not count."""
         sums: dict[str | None, list[int]] = {}
-        whole, last = -(-since // HOUR_US) * HOUR_US, until // HOUR_US * HOUR_US
         with self._store.read() as connection:
-            if by in {"agent", "model"} and whole < last:
-                _collect(sums, connection.execute(_summed_hours([_HOURS.c[by]], whole, last)))
-                pieces: Sequence[tuple[int, int]] = ((since, whole), (last, until))
+            summed, begin, end = summed_whole(connection, by, since, until)
+            if summed is None:
+                pieces = [(since, until)]
             else:
-                pieces = ((since, until),)
-            for begin, end in pieces:
-                if begin < end:
-                    _collect(sums, connection.execute(_summed_rows(_COLUMNS[by], begin, end)))
+                _collect(sums, connection.execute(summed))
+                pieces = [(since, begin), (end, until)]
+            for first, last in pieces:
+                if first < last:
+                    _collect(sums, connection.execute(summed_rows(by, first, last)))
         lines = [CostLine(key=key, **_named(totals)) for key, totals in sums.items()]
         return sorted(lines, key=lambda line: (-line.cost_nano, -line.attempts, line.key or ""))
 
     def series(self, by: Sequence[Dimension], since: int, until: int = FOREVER) -> list[SeriesLine]:
         """Sums and latencies by any of hour, agent, model and provider, of the whole hours in [since, until).
 
-        The first hour is the one that `since` lies in. `by=()` gives one line, or none.
+        The first hour is the one that `since` lies in, or its day where hours have been folded into days. `by=()`
+        gives one line, or none.
         """
-        begin = since // HOUR_US * HOUR_US
-        columns = [_HOURS.c[name] for name in by]
+        order = [name for name in DIMENSIONS if name in by]
+        columns, depth = [_HOURS.c[name] for name in order], len(order)
         with self._store.read() as connection:
-            sums = connection.execute(_summed_hours(columns, begin, until)).fetchall()
-            slow = connection.execute(
-                select(*columns, _LATENCY).where(_HOURS.c.hour >= begin, _HOURS.c.hour < until)
-            ).fetchall()
-        latency: defaultdict[Sequence[Any], int] = defaultdict(int)
-        for row in slow:
-            latency[row[:-1]] += rollup.unpack(row[-1])
-        names, depth = (*by, *tables.TOTALS, "p50_us", "p95_us"), len(by)
+            begin = since // HOUR_US * HOUR_US
+            if begin < retention.since(connection, "hours"):
+                begin = since // DAY_US * DAY_US
+            sums = _raw(connection, summed_hours(columns, begin, until))
+            period = (_HOURS.c.hour >= begin, _HOURS.c.hour < until)
+            latencies: defaultdict[tuple[Any, ...], list[bytes]] = defaultdict(list)
+            for row in _raw(connection, select(*columns, _HOURS.c.latency).where(*period)):
+                latencies[row[:depth]].append(row[depth])
+        if order != list(by):
+            sums.sort(key=itemgetter(*(order.index(name) for name in by)))
+        named = itemgetter(*(order.index(name) if name in order else -1 for name in DIMENSIONS))
         return [
             SeriesLine(
-                **dict(zip(names, (*row, *rollup.quantiles(latency[row[:depth]], 0.5, 0.95)), strict=True))
+                *row[depth:],
+                *named((*row, None)),
+                *rollup.quantiles(latencies[row[:depth]], 0.5, 0.95),
             )
             for row in sums
             if row[depth] is not None
@@ -138,11 +97,39 @@ class Reports:
         """The attempts of a call, in their order; none when it is not known, or not in the tables yet."""
         at = _began(call)
         near = _COSTS.c.at.between(at - CALL_US, at + CALL_US) if at is not None else _COSTS.c.at >= 0
-        asked = (
-            select(_COSTS).where(and_(near, _COSTS.c.call_id == call)).order_by(_COSTS.c.number, _COSTS.c.at)
+        own = _COSTS.c.id.in_(_attempts([call]))  # its trace has its name, unless one was active
+        asked = select(_COSTS).where(_COSTS.c.call_id == call).order_by(_COSTS.c.number, _COSTS.c.at)
+        with self._store.read() as connection:
+            rows = _raw(connection, asked.where(own)) or _raw(connection, asked.where(near))
+        return [CostRow._make(row) for row in rows]
+
+    def latest_calls(
+        self, *, user: str | None = None, session: str | None = None, limit: int = 50
+    ) -> list[CostRow]:
+        """The attempts of a user's or a session's latest traces, newest first, as far back as the log goes.
+
+        Of traces whose first attempt is still under way there are none.
+        """
+        traces = tables.traces
+        asked = [
+            column == value
+            for column, value in ((traces.c.user_id, user), (traces.c.session_id, session))
+            if value
+        ]
+        latest = (
+            select(traces.c.trace_id)
+            .where(*asked, traces.c.attempts > 0)
+            .order_by(traces.c.started_at.desc())
+            .limit(limit)
+        )
+        rows = (
+            select(_COSTS)
+            .where(_COSTS.c.id.in_(_attempts(latest)))
+            .order_by(_COSTS.c.at.desc(), _COSTS.c.id)
+            .limit(limit)
         )
         with self._store.read() as connection:
-            return [CostRow(*row) for row in connection.execute(asked)]
+            return [CostRow._make(row) for row in connection.execute(rows)]
 
     def trace(self, trace: str) -> list[Event]:
         """The events of a trace in the order they happened; none when there is no such trace.
@@ -179,6 +166,21 @@ class Reports:
         )
         with self._store.read() as connection:
             return list(connection.execute(asked if where is None else asked.where(where)).scalars())
+
+
+def _attempts(traces: Sequence[str] | Select[tuple[str]]) -> Select[tuple[str | None]]:
+    """The ids of the attempts that the log knows of some traces."""
+    events = tables.events
+    kinds = (Kind.LLM_CALL_START, Kind.LLM_CALL_END)
+    return select(events.c.span).where(events.c.trace_id.in_(traces), events.c.kind.in_(kinds))
+
+
+def _raw(connection: Connection, asked: Select[Any]) -> list[tuple[Any, ...]]:
+    """The driver's own rows: no column of a sum needs to be converted, and there may be tens of thousands."""
+    found = connection.execute(asked)
+    rows = [*found.cursor.fetchall()]
+    found.close()
+    return rows
 
 
 def _event(row: Row[Any], said: dict[str, str]) -> Event:
@@ -228,49 +230,3 @@ def _collect(sums: dict[str | None, list[int]], rows: Iterable[Row[Any]]) -> Non
         key, known = row[0], sums.get(row[0])
         numbers: list[int] = list(row[1:])
         sums[key] = numbers if known is None else [one + two for one, two in zip(known, numbers, strict=True)]
-
-
-def _summed_hours(columns: Sequence[ColumnElement[Any]], begin: int, end: int) -> Select[Any]:
-    return (
-        select(*columns, *(cast(func.sum(_HOURS.c[name]), tables.whole) for name in tables.TOTALS))
-        .where(_HOURS.c.hour >= begin, _HOURS.c.hour < end)
-        .group_by(*columns)
-        .order_by(*columns)
-    )
-
-
-def _summed_rows(key: ColumnElement[Any], begin: int, end: int) -> Select[Any]:
-    return (
-        select(key, *(cast(func.sum(part), tables.whole) for part in _parts()))
-        .where(_COSTS.c.at >= begin, _COSTS.c.at < end, _COSTS.c.state != tables.STATES[0])
-        .group_by(key)
-    )
-
-
-def _parts() -> list[ColumnElement[Any]]:
-    """What a row adds to each of `tables.TOTALS`, as `posting.contribution` says it."""
-    row = _COSTS.c
-    answered = row.outcome == "ok"
-    return [
-        _if(row.number == 1),
-        _if(row.id.is_not(None)),
-        case((answered, 0), else_=1),
-        _if(and_(answered, row.fallback_reason.is_not(None))),
-        _if(row.cached_input_tokens > 0),
-        _if(row.cost_nano.is_(None)),
-        *(
-            func.coalesce(row[name], 0)
-            for name in (
-                "input_tokens",
-                "cached_input_tokens",
-                "cache_write_tokens",
-                "output_tokens",
-                "reasoning_tokens",
-                "cost_nano",
-            )
-        ),
-    ]
-
-
-def _if(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return case((condition, 1), else_=0)

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 from sqlalchemy import delete, select
 
-from turnout.storage import rollup, tables
-from turnout.storage.posting import HOUR_US, Series
+from turnout.storage import hours, rollup, tables
+from turnout.storage.batch import DAY_US
+from turnout.storage.posting import HOUR_US, Changes
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
     from turnout.storage.backend import Backend
+    from turnout.storage.keep import Keep
     from turnout.storage.store import Store
 
-DAY_US = 24 * HOUR_US
 SLICE = 5_000
 TRACES = 500
 OPEN_HOURS = 2
 """How long an hour may still be written to before its rows are folded into one."""
-
-
-class Keep(msgspec.Struct, frozen=True, kw_only=True):
-    """For how many days rows are kept; bodies say so themselves."""
-
-    events: int = 30
-    costs: int = 400
+HOURLY_DAYS = 90
+"""How long sums are kept by the hour; then the hours of a day become one row."""
 
 
 def claim(store: Store, now: int) -> bool:
@@ -46,14 +41,14 @@ def sweep(store: Store, keep: Keep, now: int) -> bool:
         more = _sweep_bodies(connection, now)
         more = _sweep_traces(store.backend, connection, events_until) or more
         more = _sweep_costs(store.backend, connection, costs_until) or more
-        fold(store.backend, connection, now - OPEN_HOURS * HOUR_US)
+        fold(store.backend, connection, now)
     if not more:
         store.backend.tidy()
     return more
 
 
 def since(connection: Connection, name: str) -> int:
-    """From when on nothing has been deleted of `events` or `costs`; 0 when nothing ever was."""
+    """From when on nothing has been deleted of `events` or `costs`, or folded of `hours`; 0 when nothing ever was."""
     return _noted(connection, f"{name}_since")
 
 
@@ -94,32 +89,32 @@ def _sweep_costs(backend: Backend, connection: Connection, until: int) -> bool:
     return gone == SLICE
 
 
-def fold(backend: Backend, connection: Connection, until: int) -> None:
-    """Sum the rows of all writers of hours before `until` into one, whose writer is ''."""
-    hours = tables.rollup_hours
-    gone = connection.execute(
-        delete(hours).where(hours.c.writer != "", hours.c.hour < until).returning(*hours.c)
-    ).fetchall()
+def fold(backend: Backend, connection: Connection, now: int) -> None:
+    """Sum the rows of all writers of an hour that has closed, and those of an old day's hours, into one row each.
+
+    Its writer is ''; a day's hour is the day's beginning.
+    """
+    rows = tables.rollup_hours.c
+    _fold(backend, connection, HOUR_US, (rows.writer != "") & (rows.hour < now - OPEN_HOURS * HOUR_US))
+    old = (now - HOURLY_DAYS * DAY_US) // DAY_US * DAY_US
+    if _noted(connection, "hours_since") < old:
+        _note(backend, connection, "hours_since", old)
+    _fold(backend, connection, DAY_US, (rows.hour < old) & (rows.hour % DAY_US != 0))
+
+
+def _fold(backend: Backend, connection: Connection, length: int, which: ColumnElement[bool]) -> None:
+    table = tables.rollup_hours
+    gone = connection.execute(delete(table).where(which).returning(*table.c)).fetchall()
     if not gone:
         return
-    first, last = min(row.hour for row in gone), max(row.hour for row in gone)
-    standing = connection.execute(
-        select(*(hours.c[name] for name in Series._fields), hours.c.latency)
-        .where(hours.c.writer == "", hours.c.hour.between(first, last))
-        .with_for_update()
-    )
-    latency = {Series(*row[:4]): rollup.unpack(row[4]) for row in standing}
-    sums: dict[Series, list[int]] = {}
+    found = Changes()
     for row in gone:
-        series = Series(*row[:4])
-        totals = list(row[5:-1])
-        known = sums.get(series)
-        sums[series] = totals if known is None else [a + b for a, b in zip(known, totals, strict=True)]
-        latency[series] = latency.get(series, 0) + rollup.unpack(row[-1])
-    rows: list[tuple[Any, ...]] = [
-        (*series, "", *totals, rollup.pack(latency[series])) for series, totals in sums.items()
-    ]
-    backend.merge(connection, hours, rows)
+        series = (row.hour - row.hour % length, row.agent, row.model, row.provider)
+        found.add(series, tuple(row[5:-1]), rollup.unpack(row.latency))
+    if backend.name == "postgresql":
+        first, last = min(found.hours)[0], max(found.hours)[0]
+        connection.execute(select(table.c.hour).where(table.c.hour.between(first, last)).with_for_update())
+    backend.merge(connection, table, hours.changed_rows(connection, found, ""))
 
 
 def _noted(connection: Connection, name: str) -> int:

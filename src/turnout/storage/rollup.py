@@ -12,6 +12,10 @@ import sys
 from array import array
 from bisect import bisect_left
 from itertools import accumulate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 BASE = 1.08
 BUCKETS = 224
@@ -40,10 +44,11 @@ def pack(histogram: int) -> bytes:
 
     A byte and little-endian lanes of four; nothing of an empty histogram.
     """
-    empty, found = counts(histogram)
-    if sys.byteorder == "big":
-        found.byteswap()
-    return bytes((empty,)) + found.tobytes() if found else b""
+    if not histogram:
+        return b""
+    empty = ((histogram & -histogram).bit_length() - 1) // BITS
+    rest = histogram >> (BITS * empty)
+    return bytes((empty,)) + rest.to_bytes((rest.bit_length() + BITS - 1) // BITS * _BYTES, "little")
 
 
 def unpack(stored: bytes) -> int:
@@ -51,21 +56,22 @@ def unpack(stored: bytes) -> int:
     return int.from_bytes(stored[1:], "little") << (BITS * stored[0]) if stored else 0
 
 
-def counts(histogram: int) -> tuple[int, array[int]]:
+def counts(stored: bytes) -> tuple[int, array[int]]:
     """The first bucket that is not empty, and how many latencies in each from there to the last that is not."""
-    empty = ((histogram & -histogram).bit_length() - 1) // BITS if histogram else 0
-    rest = histogram >> (BITS * empty)
-    found = array("I", rest.to_bytes((rest.bit_length() + BITS - 1) // BITS * _BYTES, "little"))
+    found = array("I", stored[1:])
     if sys.byteorder == "big":
         found.byteswap()
-    return empty, found
+    return (stored[0] if stored else 0), found
 
 
-def quantiles(histogram: int, *shares: float) -> tuple[float | None, ...]:
-    """The latencies in microseconds that the given shares do not exceed; `None` of an empty histogram."""
-    first, found = counts(histogram)
+def quantiles(stored: Sequence[bytes], *shares: float) -> tuple[float | None, ...]:
+    """The latencies in microseconds that the given shares of some stored histograms together do not exceed.
+
+    `None` where all of them are empty.
+    """
+    first, found = counts(stored[0] if len(stored) == 1 else pack(sum(map(unpack, stored))))
     if not found:
         return (None,) * len(shares)
     reached = list(accumulate(found))
-    ranks = [max(1, math.ceil(share * reached[-1])) for share in shares]
-    return tuple([_MIDDLES[first + bisect_left(reached, rank)] for rank in ranks])
+    total = reached[-1]
+    return tuple([_MIDDLES[first + bisect_left(reached, share * total)] for share in shares])

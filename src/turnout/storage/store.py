@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import msgspec
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from turnout.storage import rollup, schema, tables
-from turnout.storage.batch import UNSEEN, Batch
+from turnout.storage import hours, schema, tables
+from turnout.storage.batch import UNHEARD, UNSEEN, Batch
 from turnout.storage.lines import CostRow
-from turnout.storage.posting import Series, changes
+from turnout.storage.posting import changes
 from turnout.storage.sqlite import LOCK_TIMEOUT, SqliteFile
 
 if TYPE_CHECKING:
@@ -148,9 +148,8 @@ def write_sums(backend: Backend, connection: Connection, batch: Batch, found: Ch
     """Add the differences to every sum, and what the batch saw of traces and sessions."""
     merge = backend.merge
     merge(connection, tables.traces, [*_trace_rows(batch, found)])
-    merge(connection, tables.sessions, [*_session_rows(batch, found)])
-    merge(connection, tables.user_monthly_usage, [(*key, *totals) for key, totals in found.months.items()])
-    merge(connection, tables.rollup_hours, [*_hour_rows(connection, found, writer)])
+    merge(connection, tables.usage_days, [*_day_rows(batch, found)])
+    merge(connection, tables.rollup_hours, hours.changed_rows(connection, found, writer))
 
 
 def _standing(
@@ -172,31 +171,10 @@ def _standing(
 
 
 def _trace_rows(batch: Batch, found: Changes) -> Iterator[tuple[Any, ...]]:
-    for trace in batch.traces.keys() | found.traces.keys():
-        seen = batch.traces.get(trace, UNSEEN)
-        totals = found.traces.get(trace, _NOTHING)
-        yield (trace, seen.session_id, seen.user_id, seen.first_at, seen.last_at, *totals)
+    for trace in batch.traces | found.traces:
+        yield (trace, *batch.traces.get(trace, UNSEEN), *found.traces.get(trace, _NOTHING))
 
 
-def _session_rows(batch: Batch, found: Changes) -> Iterator[tuple[Any, ...]]:
-    for session in batch.sessions.keys() | found.sessions.keys():
-        seen = batch.sessions.get(session, UNSEEN)
-        totals = found.sessions.get(session, _NOTHING)
-        yield (session, seen.user_id, seen.first_at, seen.last_at, *totals)
-
-
-_HOURS = tables.rollup_hours
-_LATENCIES = select(_HOURS.c.hour, _HOURS.c.agent, _HOURS.c.model, _HOURS.c.provider, _HOURS.c.latency).where(
-    _HOURS.c.hour.in_(bindparam("hours", expanding=True)), _HOURS.c.writer == bindparam("writer")
-)
-
-
-def _hour_rows(connection: Connection, found: Changes, writer: str) -> Iterator[tuple[Any, ...]]:
-    if not found.hours:
-        return
-    hours = sorted({series.hour for series in found.hours})
-    rows = connection.execute(_LATENCIES, {"hours": hours, "writer": writer})
-    standing = {Series(*row[:4]): rollup.unpack(row[4]) for row in rows}
-    for series, totals in found.hours.items():
-        latency = standing.get(series, 0) + found.latency.get(series, 0)
-        yield (*series, writer, *totals, rollup.pack(latency))
+def _day_rows(batch: Batch, found: Changes) -> Iterator[tuple[Any, ...]]:
+    for day in batch.days | found.days:
+        yield (*day, *batch.days.get(day, UNHEARD), *found.days.get(day, _NOTHING))

@@ -42,6 +42,11 @@ def _table(name: str, *columns: Any) -> Table:
     return Table(name, metadata, *columns, sqlite_strict=True, sqlite_with_rowid=False)
 
 
+def _view(name: str, *columns: Any) -> Table:
+    """A table that is a query over others; its migration makes it."""
+    return Table(name, metadata, *columns, info={"is_view": True})
+
+
 def _text(name: str, *, null: bool = True, key: bool = False, merge: Merge = "replace") -> Column[str]:
     return Column(name, Text, primary_key=key, nullable=null and not key, info={"merge": merge})
 
@@ -114,7 +119,7 @@ cost_records = _table(
     _text("price_id"),
     _whole("duration_us", null=True),
     _whole("first_token_us", null=True),
-    CheckConstraint("state IN ('reserved', 'expired_estimated', 'settled')", name="state"),
+    CheckConstraint("state = 'settled' OR state = 'reserved' OR state = 'expired_estimated'", name="state"),
 )
 """One row per attempt. tags is a JSON object; a cost or count that is not known is NULL, never 0.
 
@@ -179,22 +184,40 @@ Index(
     postgresql_where=traces.c.user_id.is_not(None),
 )
 
-sessions = _table(
-    "sessions",
+usage_days = _table(
+    "usage_days",
+    _whole("day", key=True),
+    _text("user_id", key=True),
     _text("session_id", key=True),
-    _text("user_id", merge="least"),
     _whole("first_at", merge="least"),
     _whole("last_at", merge="greatest"),
     *_totals(),
 )
+"""Sums by the day of the attempt's start, in microseconds UTC of its beginning; '' is nobody and no session.
 
-user_monthly_usage = _table(
+first_at and last_at are the first and the last that was heard within the day.
+"""
+
+Index(None, usage_days.c.user_id, usage_days.c.day)
+Index(None, usage_days.c.session_id, usage_days.c.day)
+
+sessions = _view(
+    "sessions",
+    _text("session_id", key=True),
+    _text("user_id"),
+    _whole("first_at"),
+    _whole("last_at"),
+    *_totals(),
+)
+"""The days of each session together."""
+
+user_monthly_usage = _view(
     "user_monthly_usage",
     _text("user_id", key=True),
     _text("month", key=True),
     *_totals(),
 )
-"""month is YYYY-MM in UTC, of the attempt's start."""
+"""The days of each user together; month is YYYY-MM in UTC, of the attempt's start."""
 
 rollup_hours = _table(
     "rollup_hours",
@@ -208,7 +231,9 @@ rollup_hours = _table(
 )
 """Sums by the hour of the attempt's start, one row per writing process: no two ever update the same. Readers add up.
 
-latency is a histogram of the answered attempts (see `rollup.py`). Closed hours are folded into the writer ''.
+latency is a histogram of the answered attempts (see `rollup.py`). Closed hours are folded into the writer '', and
+those before `meta`'s `hours_since` into the first hour of their day. No hour has more than 2,000 series of a writer:
+further ones are counted under the agent, model and provider 'other'.
 """
 
 owners = _table(
@@ -244,4 +269,7 @@ leases = _table(
 Index(None, leases.c.owner)
 
 meta = _table("meta", _text("name", key=True), _text("value", null=False))
-"""`store`: this database's own id. `events_since`, `costs_since`: from when on nothing has been deleted."""
+"""`store`: this database's own id. `events_since`, `costs_since`: from when on nothing has been deleted.
+
+`hours_since`: from when on no hours have been folded into days.
+"""

@@ -123,12 +123,10 @@ class Recorder:
         )
 
     def _error(self, call: Call, attempt: Attempt) -> str:
-        """Why it failed, as far as its agent's capture level lets a provider's words be kept."""
-        level = self.privacy.level(call.scope.agent)
-        if not attempt.error or level == "off":
+        """Why it failed, without what a provider quotes: contents are bodies, which are kept for a shorter time."""
+        if not attempt.error or self.privacy.level(call.scope.agent) == "off":
             return attempt.outcome
-        text = attempt.error if level == "full" else without_quotes(attempt.error, call.messages)
-        return self.privacy.text(text)
+        return self.privacy.text(without_quotes(attempt.error, call.messages))
 
     def _clean(self, opened: dict[str, Any]) -> None:
         """Names that the caller chose."""

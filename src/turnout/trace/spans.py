@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from turnout.errors import InvalidRequest
+from turnout.errors import AllProvidersFailed, InvalidRequest, ProviderError
 from turnout.registry.reading import did_you_mean
 from turnout.trace.active import OpenSpan, OpenTrace, Place, Running, find, here, leave, move
 from turnout.trace.traceparent import parse
@@ -164,11 +164,9 @@ class Spans:
             return None
         if isinstance(error, BaseException):
             name = type(error).__name__
-            return (
-                name
-                if self._scribe.privacy.level(agent) == "off"
-                else self._scribe.privacy.text(f"{name}: {error}")
-            )
+            if self._scribe.privacy.level(agent) == "off":
+                return name
+            return self._scribe.privacy.text(f"{name}: {_words(error)}")
         return self._scribe.privacy.text(str(error))
 
 
@@ -195,6 +193,15 @@ def _parent(parent: str | None, outer: Place | None) -> tuple[str | None, str | 
     if parent:
         return parse(str(parent)) or (None, str(parent) if outer is not None else None)
     return (None, None) if outer is None else (outer.running.id, outer.span)
+
+
+def _words(error: BaseException) -> str:
+    """What it says; of a provider's refusal only what we say, for some of them quote the prompt."""
+    if isinstance(error, AllProvidersFailed):
+        return ", ".join(f"{attempt.model}: {attempt.outcome}" for attempt in error.attempts)
+    if isinstance(error, ProviderError):
+        return str(error.reason) if error.status is None else f"{error.reason}, HTTP {error.status}"
+    return str(error)
 
 
 def _nano(dollars: Any) -> int | None:

@@ -83,7 +83,9 @@ def upgrade() -> None:
         *_wholes("hold_nano", "cost_nano", null=True),
         *_texts("price_id", null=True),
         *_wholes("duration_us", "first_token_us", null=True),
-        sa.CheckConstraint("state IN ('reserved', 'expired_estimated', 'settled')", name="state"),
+        sa.CheckConstraint(
+            "state = 'settled' OR state = 'reserved' OR state = 'expired_estimated'", name="state"
+        ),
     )
     op.create_index("ix_cost_records_at", "cost_records", ["at"])
     _table(
@@ -115,14 +117,6 @@ def upgrade() -> None:
         sa.Column("latency", sa.LargeBinary, nullable=False),
     )
     _table(
-        "sessions",
-        ("session_id",),
-        *_texts("session_id"),
-        *_texts("user_id", null=True),
-        *_wholes("first_at", "last_at"),
-        *_wholes(*TOTALS),
-    )
-    _table(
         "traces",
         ("trace_id",),
         *_texts("trace_id"),
@@ -135,7 +129,15 @@ def upgrade() -> None:
     )
     op.create_index("ix_traces_started_at", "traces", ["started_at"])
     op.create_index("ix_traces_user_id_started_at", "traces", ["user_id", "started_at"], **_given("user_id"))
-    _table("user_monthly_usage", ("user_id", "month"), *_texts("user_id", "month"), *_wholes(*TOTALS))
+    _table(
+        "usage_days",
+        ("day", "user_id", "session_id"),
+        *_wholes("day"),
+        *_texts("user_id", "session_id"),
+        *_wholes("first_at", "last_at", *TOTALS),
+    )
+    op.create_index("ix_usage_days_session_id_day", "usage_days", ["session_id", "day"])
+    op.create_index("ix_usage_days_user_id_day", "usage_days", ["user_id", "day"])
     _table(
         "leases",
         ("k", "owner"),

@@ -1,6 +1,8 @@
-"""The view `harness_traces`: a trace with its summary and its events as JSON."""
+"""The views: a trace with its summary and its events as JSON, the days of a session, the months of a user."""
 
 from alembic import op
+
+from turnout.storage.migrations.versions.r0001_tables import TOTALS
 
 revision = "0002"
 down_revision = "0001"
@@ -24,13 +26,28 @@ _POSTGRES = (
     f"SELECT coalesce(json_agg(json_build_object({_EVENT.format(facts='e.facts::json')}) "  # noqa: S608 - all ours
     "ORDER BY e.at, e.id), '[]'::json) FROM events AS e WHERE e.trace_id = t.trace_id"
 )
+_SUMS = ", ".join(f"CAST(sum({name}) AS bigint) AS {name}" for name in TOTALS)
+_SESSIONS = (
+    "SELECT session_id, min(nullif(user_id, '')) AS user_id, min(first_at) AS first_at, max(last_at) AS last_at, "  # noqa: S608 - all ours
+    f"{_SUMS} FROM usage_days WHERE session_id <> '' GROUP BY session_id"
+)
+_MONTHS = (
+    f"SELECT user_id, {{month}} AS month, {_SUMS} "  # noqa: S608 - all ours
+    "FROM usage_days WHERE user_id <> '' GROUP BY user_id, {month} HAVING sum(attempts) > 0"
+)
+_MONTH = "strftime('%Y-%m', day / 1000000, 'unixepoch')"
+_MONTH_POSTGRES = "to_char(to_timestamp(day / 1000000) AT TIME ZONE 'UTC', 'YYYY-MM')"
 
 
 def upgrade() -> None:
-    """Create it."""
+    """Create them."""
     sqlite = op.get_bind().dialect.name == "sqlite"
     make, events = ("json_object", _SQLITE) if sqlite else ("json_build_object", _POSTGRES)
     op.execute(
         "CREATE VIEW harness_traces AS SELECT t.trace_id, t.session_id, t.user_id, t.started_at, t.ended_at, "  # noqa: S608
         f"{make}({_SUMMARY}) AS summary, ({events}) AS events FROM traces AS t"
+    )
+    op.execute(f"CREATE VIEW sessions AS {_SESSIONS}")
+    op.execute(
+        f"CREATE VIEW user_monthly_usage AS {_MONTHS.format(month=_MONTH if sqlite else _MONTH_POSTGRES)}"
     )

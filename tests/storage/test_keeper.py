@@ -1,0 +1,160 @@
+"""The keeper's decisions: when a segment ends, how much room there is, how old the oldest line is."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from tests.storage.journals import FaultyDisk, Stall, fill, journal, note, start, until
+from turnout.storage import journal as journal_module
+from turnout.storage.keeper import Keeper, Limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from turnout.storage.journal import Journal
+
+LATER = 3_600.0
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Journal]:
+    """A journal whose segments end after an hour, and whose keeper's thread has ended."""
+    with journal(tmp_path, rotate_seconds=LATER) as made:
+        assert made._keeper.stop(5)
+        yield made
+
+
+def due(keeper: Keeper, *, after: float, rotate_bytes: int = 1 << 20) -> bool:
+    """Whether the segment ends so many seconds after it began."""
+    keeper._limits = msgspec.structs.replace(keeper._limits, rotate_bytes=rotate_bytes)
+    return keeper._rotation_is_due(keeper._begun_at + after)
+
+
+def test_when_a_segment_ends(opened: Journal) -> None:
+    """A segment ends when it is old or large, what it began with not counted, or spoilt; an empty one never."""
+    keeper, writer = opened._keeper, opened._keeper._writer
+    assert not due(keeper, after=LATER)
+    opened.append(start())
+    assert due(keeper, after=LATER)
+    assert not due(keeper, after=LATER - 1)
+    writer.rotate()
+    assert writer.tail.head > 0
+    assert not due(keeper, after=LATER)
+    opened.append(note())
+    fresh = writer.tail.size - writer.tail.head
+    assert due(keeper, after=LATER)
+    assert due(keeper, after=0, rotate_bytes=fresh)
+    assert not due(keeper, after=0, rotate_bytes=fresh + 1)
+    writer.tail.spoilt = True
+    assert due(keeper, after=0)
+
+
+def test_age_of_the_oldest_line(opened: Journal) -> None:
+    """A mark a second is kept until the tables have reached it, and the oldest of them tells the age."""
+    keeper, begun = opened._keeper, opened._clock.monotonic()
+    assert keeper.oldest_seconds() is None
+    for second in (0.0, 0.5, 1.0, 1.5, 2.0):
+        opened.append(note())
+        keeper._mark(begun - 100 + second)
+    reaches = [reach for reach, _ in keeper._marks]
+    assert [at for _, at in keeper._marks] == [begun - 100, begun - 99, begun - 98]
+    assert keeper.oldest_seconds() == pytest.approx(100, abs=5)
+    current = opened.current
+    assert current
+    opened.committed(current, reaches[0][1])
+    assert keeper.oldest_seconds() == pytest.approx(99, abs=0.9)
+    keeper._mark(begun - 97.5)
+    assert [reach for reach, _ in keeper._marks] == reaches[1:]
+    opened.committed(current, current.stat().st_size)
+    assert keeper.oldest_seconds() is None
+
+
+def test_room_is_measured_at_once(tmp_path: Path) -> None:
+    """What others left in the spool counts from the first event on."""
+    (tmp_path / "other.00000001.jnl").write_bytes(b"x" * 5_000)
+    with journal(tmp_path, max_bytes=4_000) as opened:
+        assert opened.status().spool_bytes == 5_000
+        assert not opened.append(note())
+
+
+def test_a_spool_that_cannot_be_measured(opened: Journal, caplog: pytest.LogCaptureFixture) -> None:
+    """A spool folder that is gone is logged, and the last measure stands."""
+    room = opened._keeper.room
+    shutil.rmtree(opened._folder)
+    with caplog.at_level(logging.WARNING, "turnout"):
+        opened._keeper._measure()
+    assert [record.getMessage() for record in caplog.records] == ["spool_not_measured"]
+    assert opened._keeper.room == room
+
+
+def test_a_bell_is_heard_once(tmp_path: Path) -> None:
+    """The keeper does not go round for ever after one ring."""
+    with journal(tmp_path) as opened:
+        opened._keeper.bell.set()
+        until(lambda: not opened._keeper.bell.is_set())
+
+
+def test_nobody_stays_for_the_journal(tmp_path: Path) -> None:
+    """A process can end while a thread of the journal is within a disk that has stopped."""
+    with journal(tmp_path):
+        mine = [thread for thread in threading.enumerate() if thread.name.startswith("turnout-journal")]
+        assert [thread.daemon for thread in mine] == [True, True]
+
+
+def test_what_the_documentation_promises(tmp_path: Path) -> None:
+    """Without choices: a spool of 1 GiB, segments of 8 MiB or 10 s, 16 MiB held in memory, a caller that writes."""
+    with journal(tmp_path) as opened:
+        assert opened._limits == Limits(max_bytes=1 << 30, rotate_bytes=8 << 20, rotate_seconds=10.0)
+        assert (journal_module.HELD_BYTES, opened._direct) == (16 << 20, True)
+        status = opened.status()
+        assert (status.spool_bytes, status.queued_bytes, status.dropped, status.unconfirmed) == (0, 0, 0, 0)
+
+
+def test_no_descriptor_stays(tmp_path: Path) -> None:
+    """Of complete segments that were flushed, and of a closed journal, no descriptor stays open."""
+    with journal(tmp_path, rotate_bytes=1) as opened:
+        for _ in range(3):
+            before = opened.current
+            opened.append(note())
+            until(lambda before=before: opened.current != before)
+        until(lambda: open_files(tmp_path, ".jnl") == [str(opened.current)])
+    assert open_files(tmp_path, "") == []
+
+
+def open_files(folder: Path, suffix: str) -> list[str]:
+    """The files in a folder that this process has open, with this ending."""
+    found = []
+    for fd in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(str(fd.readlink()))
+    return sorted(name for name in found if name.startswith(f"{folder}/") and name.endswith(suffix))
+
+
+def test_what_waits_goes_together(tmp_path: Path) -> None:
+    """Lines that waited for the disk go in few writes, of 256 KiB at most each."""
+    disk, stall = FaultyDisk(), Stall(10)
+    disk.fault = lambda name, n: stall() if (name, n) == ("write", 1) else None
+    with journal(tmp_path, disk=disk, direct=False) as opened:
+        fill(opened, [note()])
+        assert stall.begun.wait(10)
+        fill(opened, [note() for _ in range(50)])
+        stall.over.set()
+        until(lambda: not opened.status().queued_bytes)
+        assert disk.count["write"] == 2
+        stall.over.clear()
+        stall.begun.clear()
+        disk.fault = lambda name, n: stall() if (name, n) == ("write", 3) else None
+        fill(opened, [note()])
+        assert stall.begun.wait(10)
+        fill(opened, [note("x" * 100_000) for _ in range(5)])
+        stall.over.set()
+        until(lambda: not opened.status().queued_bytes)
+        assert disk.count["write"] == 6

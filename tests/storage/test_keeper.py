@@ -57,6 +57,33 @@ def test_when_a_segment_ends(opened: Journal) -> None:
     assert due(keeper, after=0)
 
 
+def test_a_segment_that_was_too_old(opened: Journal) -> None:
+    """After one that was too old the next has all its time."""
+    keeper, first = opened._keeper, opened.current
+    opened.append(note())
+    keeper._begun_at -= LATER
+    keeper._tick()
+    second = opened.current
+    assert second != first
+    opened.append(note())
+    keeper._tick()
+    assert opened.current == second
+
+
+def test_measured_once_a_second(opened: Journal) -> None:
+    """What others write is found a second after the last measure, and at once when there seems to be no room."""
+    keeper, other = opened._keeper, opened._folder / "other.00000001.jnl"
+    keeper._tick()
+    other.write_bytes(b"x" * 500)
+    keeper._measured_at -= 1.0
+    keeper._tick()
+    assert opened.status().spool_bytes == 500
+    other.write_bytes(b"x" * 700)
+    keeper.room = -1
+    keeper._tick()
+    assert opened.status().spool_bytes == 700
+
+
 def test_age_of_the_oldest_line(opened: Journal) -> None:
     """A mark a second is kept until the tables have reached it, and the oldest of them tells the age."""
     keeper, begun = opened._keeper, opened._clock.monotonic()

@@ -13,6 +13,7 @@ from turnout.storage.batch import DAY_US, Batch
 from turnout.storage.expiry import Unclosed, expire
 from turnout.storage.lines import RANK, CostRow, Line
 from turnout.storage.posting import Changes, changes, contribution
+from turnout.storage.tables import TOTALS
 from turnout.types import Usage
 
 HOUR = 3_600_000_000
@@ -173,3 +174,30 @@ def test_a_start_that_cannot_be_read() -> None:
     assert batch.attempts == {}
     assert expire(lost) is None
     assert expire(payload) is None
+
+
+def test_what_an_attempt_counts() -> None:
+    """Each figure that an attempt adds to a sum, by its name: of a fallback's answer, a first failure, a bare one."""
+    usage = Usage(
+        input_tokens=1_000,
+        cached_input_tokens=400,
+        cache_write_tokens=30,
+        output_tokens=20,
+        reasoning_tokens=7,
+    )
+    answered = counted(attempt(number=2, usage=usage, cost=900, fallback="timeout"))
+    assert answered == {
+        "calls": 0, "attempts": 1, "errors": 0, "fallbacks": 1, "cache_hits": 1, "unpriced": 0,
+        "input_tokens": 1_000, "cached_input_tokens": 400, "cache_write_tokens": 30, "output_tokens": 20,
+        "reasoning_tokens": 7, "cost_nano": 900,
+    }  # fmt: skip
+    failed = counted(attempt(outcome="timeout", usage=None, cost=None, fallback="timeout"))
+    assert failed == dict.fromkeys(answered, 0) | {"calls": 1, "attempts": 1, "errors": 1, "unpriced": 1}
+    bare = counted(attempt(usage=Usage(input_tokens=5), cost=0))
+    assert bare == dict.fromkeys(answered, 0) | {"calls": 1, "attempts": 1, "input_tokens": 5}
+
+
+def counted(payloads: tuple[bytes, bytes]) -> dict[str, int]:
+    """What the end of an attempt adds, by the names of the sums."""
+    (row,) = Batch(payloads).attempts.values()
+    return dict(zip(TOTALS, contribution(row) or (), strict=True))

@@ -67,6 +67,15 @@ def fuzzed(cases: int, seed: int) -> tuple[bool, str]:
     )
 
 
+def isolated() -> tuple[bool, str]:
+    """A thousand traces at once: whose events ended up in another's."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.trace.test_isolation"], capture_output=True, text=True, check=False
+    )
+    said = (done.stdout + done.stderr).strip().splitlines()[-1:]
+    return done.returncode == 0, f"traces: {' '.join(said)}"
+
+
 def mutated() -> tuple[bool, str]:
     """The share of seeded mutants of the record that its tests notice; survivors are in `mutation.txt`."""
     done = subprocess.run(
@@ -76,6 +85,12 @@ def mutated() -> tuple[bool, str]:
     return done.returncode == 0, " ".join(said).removeprefix("holds  ").removeprefix("FAILS  ")
 
 
+SURVIVAL = (
+    "tests/journeys/test_faults.py",
+    "tests/journeys/test_streams.py",
+    "tests/journeys/test_failover_time.py",
+    "tests/journeys/test_clocks.py",
+)
 RECORD = (
     "tests/journeys/test_record.py",
     "tests/journeys/test_record_canary.py",
@@ -118,15 +133,17 @@ def main() -> int:
     ]
     sound, fuzz = fuzzed(1_000_000, 20261125)
     lines.append(f"{'holds' if sound else 'FAILS'}  {fuzz}")
+    apart, isolation = isolated()
+    lines.append(f"{'holds' if apart else 'FAILS'}  {isolation}")
     noticed, score = mutated()
     lines.append(f"{'holds' if noticed else 'FAILS'}  {score}")
-    proofs = list(in_full(*RECORD))
+    proofs = list(in_full(*SURVIVAL, *RECORD))
     lines += [f"{'holds' if holds else 'FAILS'}  {what}" for holds, what in proofs]
     EVIDENCE.mkdir(exist_ok=True)
     (EVIDENCE / "prove.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
     slow = any(got >= limit for _, got, limit in claims)
-    return int(slow or not (sound and noticed and all(holds for holds, _ in proofs)))
+    return int(slow or not (sound and apart and noticed and all(holds for holds, _ in proofs)))
 
 
 if __name__ == "__main__":

@@ -66,3 +66,27 @@ async def test_failing_over_costs_little_time(make_client: MakeClient, fault: st
         f"{fault}: backup alone {median(alone) * 1e3:.1f} ms, failed over +{added * 1e3:.1f} ms (median of {RUNS})"
     )
     assert added < WITHIN
+
+
+async def test_an_open_circuit_costs_next_to_nothing(make_client: MakeClient) -> None:
+    """Once the first choice's circuit is open it is not asked, and the median call takes less than 5 ms more."""
+    alone, past = [], []
+    async with Toxic("500") as first, Toxic() as second:
+        client = make_client(OPENAI_BASE_URL=second.url, ENABLE_DEEPSEEK="false")
+        sick = make_client(DEEPSEEK_BASE_URL=first.url, OPENAI_BASE_URL=second.url)
+        async with client, sick:
+            while not any(one.state == "open" for one in sick.health()):
+                await sick.call_with_fallback("dojo", HI)
+            asked = len(first.requests)
+            for _ in range(RUNS):
+                for which, times in ((client, alone), (sick, past)):
+                    began = perf_counter()
+                    reply = await which.call_with_fallback("dojo", HI)
+                    times.append(perf_counter() - began)
+                assert reply.fallback_reason == "circuit_open"
+        assert len(first.requests) == asked == 5
+    added = median(past) - median(alone)
+    print(
+        f"open circuit: backup alone {median(alone) * 1e3:.1f} ms, past it +{added * 1e3:.2f} ms (median of {RUNS})"
+    )
+    assert added < (0.005 if PROVE else 0.1)

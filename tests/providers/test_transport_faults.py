@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.providers.raw import CANARY, CHUNKED, Peer, Served, always, chunk, ok, post, serve
-from turnout.errors import MalformedReply, NameNotResolved, ProviderError, ProviderTimeout, Unreachable
+from turnout.errors import (
+    ConnectionLost,
+    MalformedReply,
+    NameNotResolved,
+    ProviderError,
+    ProviderTimeout,
+    Unreachable,
+)
 from turnout.providers.base import Timeouts
 from turnout.providers.transport import HttpTransport
 
@@ -81,13 +88,13 @@ async def once(peer: Peer, wire: bytes) -> None:
 @pytest.mark.parametrize(
     ("wire", "kind", "words"),
     [
-        (b"", Unreachable, "before a whole head"),
-        (b"HTTP/1.1 200 OK\r\ncontent-le", Unreachable, "before a whole head"),
-        (b"HTTP/1.1 100 Continue\r\n\r\n", Unreachable, "before a whole head"),
-        (ok(b"hello")[:-1], Unreachable, "in the middle of the body"),
-        (CHUNKED + b"5\r\nhel", Unreachable, "in the middle of the body"),
-        (CHUNKED + chunk(b"hello"), Unreachable, "in the middle of the body"),
-        (CHUNKED + chunk(b"hello") + b"0\r\n", Unreachable, "in the middle of the body"),
+        (b"", ConnectionLost, "before a whole head"),
+        (b"HTTP/1.1 200 OK\r\ncontent-le", ConnectionLost, "before a whole head"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", ConnectionLost, "before a whole head"),
+        (ok(b"hello")[:-1], ConnectionLost, "in the middle of the body"),
+        (CHUNKED + b"5\r\nhel", ConnectionLost, "in the middle of the body"),
+        (CHUNKED + chunk(b"hello"), ConnectionLost, "in the middle of the body"),
+        (CHUNKED + chunk(b"hello") + b"0\r\n", ConnectionLost, "in the middle of the body"),
         (CHUNKED + b"5\r\nhelloX", MalformedReply, "not HTTP"),
         (CHUNKED + b"g\r\nhello\r\n", MalformedReply, "not HTTP"),
         (CHUNKED + b"-5\r\nhello\r\n", MalformedReply, "not HTTP"),
@@ -404,14 +411,14 @@ async def test_resent_once_only(transport: HttpTransport, fresh_answers: bool, p
 
     async with serve(script) as server:
         await fetch(transport, server.url)
-        assert type(await failure(transport, server.url)) is Unreachable
+        assert type(await failure(transport, server.url)) is ConnectionLost
     assert requests == ([0, 0] if partial else [0, 0, 1])
 
 
 async def test_fresh_is_not_resent(transport: HttpTransport) -> None:
     """A fresh connection that closes without a reply may have acted on the request: it is sent only once."""
     async with serve(lambda peer: once(peer, b"")) as server:
-        assert type(await failure(transport, server.url)) is Unreachable
+        assert type(await failure(transport, server.url)) is ConnectionLost
         assert server.connections == 1
 
 
@@ -626,7 +633,7 @@ async def test_place_after_failure(transport: HttpTransport) -> None:
                     await peer.send(ok(b"x"))
 
     async with serve(script) as server:
-        for kind in (MalformedReply, ProviderTimeout, Unreachable):
+        for kind in (MalformedReply, ProviderTimeout, ConnectionLost):
             assert type(await failure(transport, server.url, Timeouts(first_byte=0.05))) is kind
         assert await fetch(transport, server.url) == (200, b"x")
         await transport.close()

@@ -6,6 +6,8 @@ TurnoutError
 ├── HookFailed                  a hook of the application broke and is not declared to fail open
 ├── BudgetExceeded              a limit says no: exit code 5
 ├── BudgetUnavailable           the store that keeps the budget is away
+├── StoreFailed                 the store of the record cannot be used; the journal keeps what is written
+├── NoSuchTrace                 nobody knows a trace of this id
 ├── AllProvidersFailed          every model of the plan was tried: exit code 6
 └── ProviderError                                                   verdict
     ├── AuthError               401, 403                            next
@@ -100,6 +102,14 @@ class BudgetExceeded(TurnoutError):
 
 class BudgetUnavailable(TurnoutError):
     """The budget cannot be checked just now; try again."""
+
+
+class StoreFailed(TurnoutError):
+    """The store cannot be used."""
+
+
+class NoSuchTrace(TurnoutError):
+    """There is no such trace."""
 
 
 class AllProvidersFailed(TurnoutError):

@@ -160,7 +160,7 @@ def test_a_period_that_is_none(since: str) -> None:
 
 def test_a_store_that_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that is away is one sentence with its address and a way out, and no password."""
-    from turnout.storage.backend import StoreFailed  # noqa: PLC0415
+    from turnout.errors import StoreFailed  # noqa: PLC0415
 
     monkeypatch.setenv("TURNOUT_DATABASE_URL", "postgresql://anna:c4nary@127.0.0.1:1/db")
     done = CliRunner().invoke(command, ["--json"])

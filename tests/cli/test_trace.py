@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from tests.trace.stage import Stage
-from turnout.cli.trace import NoSuchTrace, command
+from turnout.cli.trace import command
 from turnout.clock import Clock
+from turnout.errors import NoSuchTrace
 from turnout.settings import load_settings
 from turnout.storage import access
 from turnout.storage.journal import Journal

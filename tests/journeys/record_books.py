@@ -215,7 +215,7 @@ class Stage:
         self.servers["deepseek"]._script.clear()
         self.said[run] = self.process.run(Order(run=run, env=self.env, calls=40, each_second=40), seen=watch)
         assert self.said[run].status == 0
-        assert alone
+        assert alone, f"{sorted(path.name for path in self.spool.folder.iterdir())} are still there"
         return alone - began
 
     def compare(self) -> None:
@@ -243,5 +243,7 @@ def staged(home: Path, url: str, process: Worker) -> Iterator[Stage]:
     """One, its servers stopped and its store closed afterwards."""
     with ToxicThread() as first, ToxicThread() as second:
         made = Stage(home, url, process, {"deepseek": first, "openai": second})
-        yield made
-        made.store.close()
+        try:
+            yield made
+        finally:
+            made.store.close()

@@ -14,8 +14,8 @@ from tests.storage.calls import attempt
 from tests.storage.conftest import MARK
 from tests.storage.test_store import run
 from tests.storage.test_stores import rows
+from turnout.errors import StoreFailed
 from turnout.storage import address, schema, tables
-from turnout.storage.backend import StoreFailed
 from turnout.storage.store import Store
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import pytest
 from tests.storage.calls import attempt, many
 from tests.storage.conftest import MARK
 from tests.storage.test_stores import everything, rows
+from turnout.errors import StoreFailed
 from turnout.storage import address, sqlite, tables
-from turnout.storage.backend import StoreFailed
 from turnout.storage.rebuild import rebuild
 from turnout.storage.store import Store
 

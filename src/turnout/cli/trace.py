@@ -13,7 +13,7 @@ import msgspec
 
 from turnout.cli.shared import as_json, print_json
 from turnout.clock import Clock
-from turnout.errors import TurnoutError
+from turnout.errors import NoSuchTrace
 from turnout.settings import load_settings
 from turnout.trace.text import WIDTH, line_of, moment, render
 from turnout.trace.traceparent import canonical, parse
@@ -32,10 +32,6 @@ INTERVAL = 0.5
 """Seconds between two looks of `tail --follow`."""
 TAILED = 50
 """How many of the latest traces `tail` looks into."""
-
-
-class NoSuchTrace(TurnoutError):
-    """There is no such trace."""
 
 
 @click.group(name="trace")

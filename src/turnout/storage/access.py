@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
-from turnout.errors import TurnoutError
+from turnout.errors import StoreFailed, TurnoutError
 from turnout.storage import address
-from turnout.storage.backend import StoreFailed
 from turnout.storage.intake import FAILURES, Behind, Intake, behind, segment_sizes
 from turnout.storage.segments import Spool
 from turnout.storage.store import Store

@@ -5,18 +5,12 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
-from turnout.errors import TurnoutError
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
     from sqlalchemy import Connection, Table
-
-
-class StoreFailed(TurnoutError):
-    """The store cannot be used."""
 
 
 class Backend(Protocol):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import DataError, OperationalError
 
-from turnout.storage.backend import LOG, StoreFailed, insert, merge_clause
+from turnout.errors import StoreFailed
+from turnout.storage.backend import LOG, insert, merge_clause
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

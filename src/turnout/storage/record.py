@@ -136,13 +136,19 @@ class DiskRecord:
                     rotate_bytes=self._rotate_bytes,
                     disk=self._disk,
                 )
-                self._ledger = Ledger(
-                    journal, Spool(self._spool), self._store, self._clock, keep=self._keep()
-                )
-                journal.wake = self._ledger.wake
-                self._ledger.start()
+                try:
+                    self._begin(journal)
+                except BaseException:
+                    journal.close()  # or each further event would leave one more behind
+                    raise
                 self._journal = journal
             return self._journal
+
+    def _begin(self, journal: Journal) -> None:
+        ledger = Ledger(journal, Spool(self._spool), self._store, self._clock, keep=self._keep())
+        journal.wake = ledger.wake
+        ledger.start()
+        self._ledger = ledger
 
     def _store(self) -> Store:
         from turnout.storage.store import Store  # noqa: PLC0415 - loads SQLAlchemy, in the ledger's thread

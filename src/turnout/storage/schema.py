@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 
-from turnout.storage.backend import StoreFailed
+from turnout.errors import StoreFailed
 from turnout.storage.tables import REVISION
 
 if TYPE_CHECKING:

@@ -23,7 +23,8 @@ from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from turnout.storage.backend import StoreFailed, insert
+from turnout.errors import StoreFailed
+from turnout.storage.backend import insert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

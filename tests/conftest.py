@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from turnout import current, registry
 from turnout.settings import load_settings
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
     MakeClient = Callable[..., LLMClient]
     Turnout = Callable[..., subprocess.CompletedProcess[str]]
+
+settings.register_profile("prove", max_examples=3_000, deadline=None)
+if os.environ.get("TURNOUT_PROVE"):
+    settings.load_profile("prove")
 
 KEPT = ("PATH", "SYSTEMROOT", "TMPDIR", "LANG")
 

@@ -85,6 +85,11 @@ def mutated() -> tuple[bool, str]:
     return done.returncode == 0, " ".join(said).removeprefix("holds  ").removeprefix("FAILS  ")
 
 
+BREADTH = (
+    "tests/conformance",
+    "tests/providers/test_anthropic_history.py",
+    "tests/providers/test_anthropic_messages.py",
+)
 SURVIVAL = (
     "tests/journeys/test_faults.py",
     "tests/journeys/test_streams.py",
@@ -112,7 +117,9 @@ def in_full(*files: str) -> Iterator[tuple[bool, str]]:
             check=False,
         )
         said = done.stdout.splitlines()
-        figures = [line for line in said if re.match(r"[\w ,]*\d", line) and not line.startswith(" ")]
+        figures = [
+            line for line in said if re.match(r"\.*[\w ,:`-]*\d", line) and not line.startswith((" ", "E "))
+        ]
         seconds = time.perf_counter() - began
         for line in figures[:-1]:
             yield done.returncode == 0, f"{Path(file).stem}: {line.lstrip('.')}"
@@ -137,7 +144,7 @@ def main() -> int:
     lines.append(f"{'holds' if apart else 'FAILS'}  {isolation}")
     noticed, score = mutated()
     lines.append(f"{'holds' if noticed else 'FAILS'}  {score}")
-    proofs = list(in_full(*SURVIVAL, *RECORD))
+    proofs = list(in_full(*BREADTH, *SURVIVAL, *RECORD))
     lines += [f"{'holds' if holds else 'FAILS'}  {what}" for holds, what in proofs]
     EVIDENCE.mkdir(exist_ok=True)
     (EVIDENCE / "prove.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -213,7 +213,8 @@ class Stage:
                 alone = monotonic()
 
         self.servers["deepseek"]._script.clear()
-        self.said[run] = self.process.run(Order(run=run, env=self.env, calls=40, each_second=40), seen=watch)
+        order = Order(run=run, env=self.env, calls=40 + 4 * len(self.said), each_second=40)
+        self.said[run] = self.process.run(order, seen=watch)
         assert self.said[run].status == 0
         assert alone, f"{sorted(path.name for path in self.spool.folder.iterdir())} are still there"
         return alone - began

@@ -26,7 +26,7 @@ STORAGE = "src/turnout/storage"
 SPOOL = ("test_segments", "test_journal")
 JOURNAL = ("test_tail", "test_keeper", "test_journal", "test_writer")
 POSTING = ("test_expiry", "test_posting", "test_store", "test_stores")
-LEDGER = ("test_intake", "test_ledger")
+LEDGER = ("test_intake", "test_ledger", "test_ledger_steps")
 TESTED_BY = {
     "frames": SPOOL,
     "segments": SPOOL,

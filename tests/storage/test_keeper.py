@@ -32,6 +32,19 @@ def opened(tmp_path: Path) -> Iterator[Journal]:
         yield made
 
 
+class Pauses(threading.Event):
+    """An event that notes for how long it was waited, and lets nobody wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """See `threading.Event`."""
+        self.asked.append(timeout)
+        return self.is_set()
+
+
 def due(keeper: Keeper, *, after: float, rotate_bytes: int = 1 << 20) -> bool:
     """Whether the segment ends so many seconds after it began."""
     keeper._limits = msgspec.structs.replace(keeper._limits, rotate_bytes=rotate_bytes)
@@ -185,3 +198,86 @@ def test_what_waits_goes_together(tmp_path: Path) -> None:
         stall.over.set()
         until(lambda: not opened.status().queued_bytes)
         assert disk.count["write"] == 6
+
+
+def pause(keeper: Keeper) -> float | None:
+    """For how long it would sleep now."""
+    bell = Pauses()
+    keeper.bell = bell
+    keeper._sleep()
+    (asked,) = bell.asked
+    return asked
+
+
+def test_how_long_it_sleeps(opened: Journal) -> None:
+    """50 ms while there is work; at rest until the segment is too old, or until the bell when that is empty."""
+    keeper, writer = opened._keeper, opened._keeper._writer
+    assert pause(keeper) == 0.05
+    keeper._busy_at -= 2.1
+    assert pause(keeper) is None
+    writer.health.slow = True
+    assert pause(keeper) == 0.05
+    writer.health.slow = False
+    opened.append(note())
+    assert pause(keeper) == 0.05
+    keeper._tick()
+    assert pause(keeper) == 0.05
+    keeper._busy_at -= 2.1
+    assert pause(keeper) == LATER
+    assert not keeper.parked
+
+
+def test_a_disk_that_fails_is_tried_ever_more_rarely(opened: Journal) -> None:
+    """While the disk refuses, the pauses double up to a second; once it takes lines again they are short."""
+    keeper = opened._keeper
+    keeper._writer.health.error = "no space"
+    keeper._busy_at -= 2.1
+    assert [pause(keeper) for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+    keeper._writer.health.error = None
+    keeper._busy_at += 2.1
+    assert pause(keeper) == 0.05
+    keeper._writer.health.error = "no space"
+    assert pause(keeper) == 0.1
+    keeper._writer.health.error = None
+
+
+def test_who_sleeps_is_rung(tmp_path: Path) -> None:
+    """A keeper at rest ends when it is told to, and begins anew with the next line, which it tells the ledger of."""
+    with journal(tmp_path) as opened:
+        keeper, told = opened._keeper, threading.Event()
+        opened.wake = told.set
+        keeper._busy_at -= 60.0
+        keeper.bell.set()
+        until(lambda: keeper.parked)
+        opened.append(note())
+        assert told.wait(5)
+        until(lambda: not keeper._writer.unflushed)
+        keeper._busy_at -= 60.0
+        keeper.bell.set()
+        until(lambda: keeper.parked)
+        assert keeper.stop(5)
+
+
+def test_what_a_tick_tells(opened: Journal) -> None:
+    """The ledger is told of new lines once, whatever else there is to do; flushing is done in the same tick."""
+    keeper, told = opened._keeper, []
+    keeper.wake = lambda: told.append(keeper._writer.written)
+    keeper._tick()
+    assert told == []
+    opened.append(note())
+    opened.append(note())
+    keeper._tick()
+    assert not keeper._writer.unflushed
+    keeper._tick()
+    assert told == [2]
+
+
+def test_no_room_is_not_negative_room(opened: Journal) -> None:
+    """A spool that is just full is measured when its second is over, not before."""
+    keeper = opened._keeper
+    keeper.room = 0
+    keeper._tick()
+    assert keeper.room == 0
+    keeper._measured_at -= 0.9
+    keeper._tick()
+    assert keeper.room == 0

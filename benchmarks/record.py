@@ -49,6 +49,9 @@ class Dropped:
         """Throw it away."""
         return True
 
+    async def written(self) -> None:
+        """Nothing to wait for."""
+
     async def durable(self) -> None:
         """Nothing to wait for."""
 

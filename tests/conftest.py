@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     MakeClient = Callable[..., LLMClient]
     Turnout = Callable[..., subprocess.CompletedProcess[str]]
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a shell starts jobs in the background deaf to Ctrl-C, and so would be the processes that tests interrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("prove", max_examples=3_000, deadline=None)
 if os.environ.get("TURNOUT_PROVE"):
     settings.load_profile("prove")

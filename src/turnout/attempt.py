@@ -67,6 +67,7 @@ class Attempts:
         """Try the model once, for the answer in one piece. Raises what the journal refuses the call with."""
         trial = self._begin(call, model, grant, stream=False)
         try:
+            await self.recorder.written()
             timeouts = await trial.turn(grant.timeouts.total)
             response = await self._send(trial, timeouts, stream=False)
             async with response:
@@ -86,18 +87,22 @@ class Attempts:
         trial = self._begin(call, model, grant, stream=True)
         patience = min(grant.timeouts.first_token, grant.timeouts.total)
         try:
+            await self.recorder.written()
             timeouts = await trial.turn(patience)
             patience = min(timeouts.first_token, timeouts.total)
             async with asyncio.timeout(patience):
                 live = await self._open(trial, timeouts)
         except TimeoutError:
-            return trial.failed(ProviderTimeout(f"no token came within {patience:g} s"))
+            outcome = trial.failed(ProviderTimeout(f"no token came within {patience:g} s"))
         except ProviderError as error:
-            return trial.failed(error)
+            outcome = trial.failed(error)
         except BaseException:
             trial.cancelled()
             raise
-        return Outcome(trial.settled.row, answer=live)
+        else:
+            return Outcome(trial.settled.row, answer=live)
+        await self.recorder.durable()
+        return outcome
 
     async def _open(self, trial: Trial, timeouts: Timeouts) -> Live:
         response = await self._send(trial, timeouts, stream=True)
@@ -170,6 +175,7 @@ class Live:
         except ProviderError as error:
             self._trial.failed(error, self._incoming)
             await self._leave()
+            await self._recorder.durable()
             raise
         except BaseException:
             self._trial.cancelled(self._incoming)

@@ -74,6 +74,14 @@ def test_killed_at_a_point(stage: Stage, point: str) -> None:
     assert slowest < WITHIN
 
 
+def test_killed_on_a_slow_disk(stage: Stage) -> None:
+    """The same where every write takes 30 ms, so that a thread writes: whatever was sent or told is there."""
+    slowest = max(stage.kill(f"s{number}", slow=True) for number in range(KILLS // 3))
+    stage.report("killed on a slow disk", slowest)
+    check_sums(stage.store)
+    assert slowest < WITHIN
+
+
 @pytest.mark.parametrize("point", ["statement", "commit", "committed", "remove"])
 def test_killed_while_taking_over(stage: Stage, point: str) -> None:
     """Each is killed within the take-over of those before it; who comes last and lives closes all of them in time."""

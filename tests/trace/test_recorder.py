@@ -33,6 +33,9 @@ class Broken:
         """Fails."""
         raise self.error
 
+    async def written(self) -> None:
+        """Nothing to wait for."""
+
     async def durable(self) -> None:
         """Nothing was kept: there is nothing to wait for."""
 
@@ -46,6 +49,9 @@ class Slow:
 
     def append(self, event: Event) -> None:
         """Kept."""
+
+    async def written(self) -> None:
+        """Nothing to wait for."""
 
     async def durable(self) -> None:
         """Waits."""

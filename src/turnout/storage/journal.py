@@ -183,6 +183,11 @@ class Journal:
             logs.event(logging.WARNING, "journal_dropped", event.trace, why=why, dropped=self.dropped)
         return False
 
+    async def written(self) -> None:
+        """Wait until everything appended so far is in a segment: while the disk is slow, two seconds at most."""
+        if self._writer is not None:
+            await _drained(self._writer)
+
     async def durable(self) -> None:
         """Wait until everything appended so far is as safe as `durability` asks; two seconds at most, then it counts.
 
@@ -191,9 +196,7 @@ class Journal:
         writer = self._writer
         if writer is None:
             return
-        safe = True
-        if (line := writer.pending()) and writer.health.error is None:
-            safe = await writer.drained.reach(line, PATIENCE)
+        safe = await _drained(writer)
         if safe and self.durability == "power":
             self._keeper.bell.set()
             safe = await writer.synced.reach(writer.written, PATIENCE)
@@ -295,6 +298,12 @@ class Journal:
         self.dropped = self.unconfirmed = 0
         if writer is not None:
             writer.forget()
+
+
+async def _drained(writer: Writer) -> bool:
+    if (line := writer.pending()) and writer.health.error is None:
+        return await writer.drained.reach(line, PATIENCE)
+    return True
 
 
 _journals: weakref.WeakSet[Journal] = weakref.WeakSet()

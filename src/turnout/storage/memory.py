@@ -36,6 +36,9 @@ class MemoryRecord:
         self._pending.append(msgspec.json.encode(event))
         return True
 
+    async def written(self) -> None:
+        """Nothing to wait for."""
+
     async def durable(self) -> None:
         """Nothing to wait for."""
 

@@ -37,6 +37,10 @@ class Record(Protocol):
         """Keep an event. Raises `BudgetUnavailable` where the settings say `on_full = "refuse"`."""
         ...
 
+    async def written(self) -> None:
+        """Wait until what was appended is in a file, where a slow disk keeps it waiting."""
+        ...
+
     async def durable(self) -> None:
         """Wait until what was appended is as safe as the settings ask."""
         ...
@@ -81,6 +85,11 @@ class DiskRecord:
     def append(self, event: Event) -> bool:
         """As `Record.append`."""
         return (self._journal or self._open()).append(event)
+
+    async def written(self) -> None:
+        """As `Record.written`."""
+        if self._journal is not None:
+            await self._journal.written()
 
     async def durable(self) -> None:
         """As `Record.durable`."""

@@ -40,6 +40,9 @@ class MemorySink:
             events = self._traces.setdefault(event.trace, [])
         events.append(event)
 
+    async def written(self) -> None:
+        """Nothing to wait for."""
+
     async def durable(self) -> None:
         """Memory is as safe as it gets."""
 

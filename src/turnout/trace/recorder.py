@@ -76,6 +76,10 @@ class Recorder:
         facts = {"call": call.id, "from": from_model, "to": to_model, "reason": str(reason)}
         self._scribe.guarded(self._of_call, call, Kind.MODEL_FALLBACK, facts)
 
+    async def written(self) -> None:
+        """Wait until what was written so far would survive this process: before a request leaves."""
+        await self._scribe.written()
+
     async def durable(self) -> None:
         """Wait until what was written so far is as safe as the journal promises: before an answer leaves."""
         await self._scribe.durable()

@@ -25,6 +25,10 @@ class Sink(Protocol):
         """Keep an event. May raise a `TurnoutError` to refuse LLM_CALL_START."""
         ...
 
+    async def written(self) -> None:
+        """Wait until what was appended would survive this process."""
+        ...
+
     async def durable(self) -> None:
         """Wait until what was appended is as safe as it is going to be."""
         ...
@@ -66,6 +70,10 @@ class Scribe:
         self._journal.append(event)
         for exporter in self._exporters:
             exporter.export(event)
+
+    async def written(self) -> None:
+        """As the sink's."""
+        await self._journal.written()
 
     async def durable(self) -> None:
         """As the sink's."""

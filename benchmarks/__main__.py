@@ -1,7 +1,8 @@
-"""`make bench`: every benchmark of this folder, one after the other."""
+"""`make bench`: the benchmarks of this folder that take seconds, one after the other; `reports` takes minutes."""
 
-from benchmarks import overhead, transport
+import runpy
 
 if __name__ == "__main__":
-    transport.main()
-    overhead.main()
+    for name in ("transport", "overhead", "journal", "record", "ledger"):
+        print(f"== {name}")
+        runpy.run_module(f"benchmarks.{name}", run_name="__main__")

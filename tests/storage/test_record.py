@@ -22,9 +22,10 @@ from turnout.errors import BudgetUnavailable
 from turnout.settings import load_settings
 from turnout.storage import access, address, tables
 from turnout.storage.intake import FAILURES, Intake
-from turnout.storage.record import DiskRecord
+from turnout.storage.record import PACE, DiskRecord
 from turnout.storage.segments import Spool
 from turnout.storage.store import Store
+from turnout.types import Event, Kind
 from turnout.wiring import LLMClient
 
 if TYPE_CHECKING:
@@ -267,3 +268,15 @@ def test_killed_on_postgresql(tmp_path: Path, new_database: Callable[[], str], p
         stage.report(f"PostgreSQL, killed at {point or 'random'}", slowest)
         check_sums(stage.store)
     assert slowest < WITHIN
+
+
+@pytest.mark.parametrize(("durability", "pace"), [("process", PACE), ("power", PACE), ("store", 0.0)])
+def test_lines_gather_unless_their_commit_is_waited_for(tmp_path: Path, durability: str, pace: float) -> None:
+    """The ledger lets lines gather before it posts them, but not where each answer waits for its commit."""
+    environ = {"TURNOUT_HOME": str(tmp_path), "TURNOUT_DURABILITY": durability}
+    settings = load_settings(environ=environ, folder=tmp_path)
+    kept = DiskRecord(settings, address.read(None, tmp_path), Clock())
+    kept.append(Event(id="i", trace="t", kind=Kind.ERROR, at=1))
+    assert kept._ledger is not None
+    assert kept._ledger._pace == pace
+    kept.close()

@@ -154,7 +154,10 @@ class DiskRecord:
             return self._journal
 
     def _begin(self, journal: Journal) -> None:
-        ledger = Ledger(journal, Spool(self._spool), self._store, self._clock, keep=self._keep())
+        # under `store` somebody waits for the commit of each line
+        pace = 0.0 if journal.durability == "store" else PACE
+        spool = Spool(self._spool)
+        ledger = Ledger(journal, spool, self._store, self._clock, keep=self._keep(), pace=pace)
         journal.wake = ledger.wake
         ledger.start()
         self._ledger = ledger

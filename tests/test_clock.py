@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from uuid import RFC_4122, UUID
 
 import pytest
@@ -40,11 +40,18 @@ def test_monotonic_never_goes_back() -> None:
     assert readings == sorted(readings)
 
 
-def test_today_is_now_with_a_zone() -> None:
-    """`today` is the same moment as an aware datetime in UTC."""
-    moment = FixedClock(1_795_399_200_000_001).today()
-    assert moment == datetime(2026, 11, 23, 2, 0, 0, 1, tzinfo=UTC)
-    assert moment.utcoffset() == timedelta(0)
+@pytest.mark.parametrize(
+    ("microseconds", "day"),
+    [
+        (1_795_391_999_999_999, date(2026, 11, 22)),
+        (1_795_392_000_000_000, date(2026, 11, 23)),
+        (1_795_478_399_999_999, date(2026, 11, 23)),
+        (1_795_478_400_000_000, date(2026, 11, 24)),
+    ],
+)
+def test_today_ends_at_midnight_in_utc(microseconds: int, day: date) -> None:
+    """`today` is the UTC date from its first microsecond to its last."""
+    assert FixedClock(microseconds).today() == day
 
 
 @pytest.mark.parametrize(

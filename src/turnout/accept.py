@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -19,6 +19,9 @@ DEEPEST = 64
 SCOPE = ("user_id", "session_id", "parent", "tags", "operation")
 """Keywords that say who pays and where it is counted."""
 
+IMAGES = frozenset({"image_url", "input_image", "image"})
+"""Types of a message's parts."""
+
 Messages = list[dict[str, Any]]
 
 
@@ -30,36 +33,62 @@ class _Turn(msgspec.Struct):
     tool_calls: list[dict[str, Any]] | None = None
 
 
+class Conversation(NamedTuple):
+    """Messages, and what must be known of them without reading them again."""
+
+    encoded: bytes
+    has_images: bool
+    has_reasoning: bool
+
+
+_OPERATIONS = get_args(Operation)
+_NO_TAGS: dict[str, str] = {}
+_UNTUNED = Options()
+
+
 def scope(agent: Any, model: Any, keywords: dict[str, Any], *, default: str) -> Scope:
     """Who asks; takes its fields out of the keywords. Raises `InvalidRequest` that names the field."""
-    if not all(isinstance(name, str | None) for name in (agent, model)):
-        raise InvalidRequest(
-            "agent and model are names, so text", hint='such as "debugger" or "deepseek-chat"'
-        )
-    given = {name: keywords.pop(name, None) for name in SCOPE}
-    for name in ("user_id", "session_id", "parent"):
-        if not isinstance(given[name], str | None):
+    for name in (agent, model):
+        if name is not None and not isinstance(name, str):
             raise InvalidRequest(
-                f"{name} must be text, not {type(given[name]).__name__}", hint="such as 'alice'"
+                "agent and model are names, so text", hint='such as "debugger" or "deepseek-chat"'
             )
-    tags, operation = given["tags"] or {}, given["operation"] or "agent_execution"
-    if not isinstance(tags, dict) or not all(isinstance(word, str) for pair in tags.items() for word in pair):
-        raise InvalidRequest("tags must be a dict of texts", hint='such as {"team": "search"}')
-    if operation not in get_args(Operation):
-        known = ", ".join(get_args(Operation))
-        raise InvalidRequest(f"operation must be one of {known}, not {operation!r}", hint="or leave it away")
+    if not keywords:
+        return Scope(agent=agent or default)
+    take = keywords.pop
     return Scope(
         agent=agent or default,
-        user=given["user_id"],
-        session=given["session_id"],
-        parent=given["parent"],
-        tags=tags,
-        operation=cast("Operation", operation),
+        user=_text("user_id", take("user_id", None)),
+        session=_text("session_id", take("session_id", None)),
+        parent=_text("parent", take("parent", None)),
+        tags=_tags(take("tags", None) or _NO_TAGS),
+        operation=_operation(take("operation", None) or "agent_execution"),
     )
+
+
+def _text(name: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise InvalidRequest(f"{name} must be text, not {type(value).__name__}", hint="such as 'alice'")
+
+
+def _tags(tags: Any) -> dict[str, str]:
+    if isinstance(tags, dict) and all(isinstance(word, str) for pair in tags.items() for word in pair):
+        return tags
+    raise InvalidRequest("tags must be a dict of texts", hint='such as {"team": "search"}')
+
+
+def _operation(operation: Any) -> Operation:
+    if operation in _OPERATIONS:
+        return operation  # type: ignore[no-any-return]  # one of them
+    known = ", ".join(_OPERATIONS)
+    raise InvalidRequest(f"operation must be one of {known}, not {operation!r}", hint="or leave it away")
 
 
 def options(options: Options | None, keywords: dict[str, Any]) -> Options:
     """The options with the keywords laid over them. Raises `InvalidRequest` that names the field."""
+    if options is None and not keywords:
+        return _UNTUNED
     known = Options.__struct_fields__
     for name in keywords:
         if name not in known:
@@ -73,9 +102,7 @@ def options(options: Options | None, keywords: dict[str, Any]) -> Options:
             f"options must be turnout.Options, not {type(options).__name__}", hint="Options(temperature=0)"
         )
     try:
-        chosen = (
-            msgspec.structs.replace(options or Options(), **keywords) if keywords else options or Options()
-        )
+        chosen = msgspec.structs.replace(options or _UNTUNED, **keywords) if keywords else options or _UNTUNED
     except (ValueError, TypeError) as error:
         raise InvalidRequest(str(error), hint="see turnout.Options for what each option takes") from None
     for name in ("tools", "tool_choice", "response_format", "extra"):
@@ -84,8 +111,8 @@ def options(options: Options | None, keywords: dict[str, Any]) -> Options:
     return chosen
 
 
-def messages(messages: Messages) -> tuple[bytes, bool]:
-    """Encoded, and whether there are images among them. Raises `InvalidRequest`."""
+def messages(messages: Messages) -> Conversation:
+    """Encoded, and what is among them. Raises `InvalidRequest`."""
     if not isinstance(messages, list):
         raise InvalidRequest(
             f"messages must be a list, not {type(messages).__name__}",
@@ -100,21 +127,20 @@ def messages(messages: Messages) -> tuple[bytes, bool]:
         raise
     except (TypeError, ValueError) as error:
         raise _unfit(error) from None
-    # NaN is encoded as null, and what is nested deep has many brackets: only then is it worth a look.
-    if b"null" in encoded or encoded.count(b"[") + encoded.count(b"{") > DEEPEST:
-        _refuse_nan(messages, "messages")
     try:
         turns = msgspec.convert(messages, list[_Turn])
         encoded.decode()
     except (msgspec.ValidationError, ValueError) as error:
         raise _unfit(error) from None
-    images = any(
-        part.get("type") in {"image_url", "input_image", "image"}
-        for turn in turns
-        if isinstance(turn.content, list)
-        for part in turn.content
-    )
-    return encoded, images
+    images = reasoning = False
+    for at, (message, turn) in enumerate(zip(messages, turns, strict=True)):
+        for name, value in message.items():
+            if not isinstance(value, str):
+                _refuse_nan(value, f"messages[{at}][{name!r}]", 2)
+        if isinstance(turn.content, list):
+            images = images or any(part.get("type") in IMAGES for part in turn.content)
+        reasoning = reasoning or "reasoning_content" in message or "thinking_blocks" in message
+    return Conversation(encoded, images, reasoning)
 
 
 def _unfit(error: Exception) -> InvalidRequest:

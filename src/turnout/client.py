@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -16,7 +15,7 @@ from turnout.structured import Reading, Schema
 from turnout.types import Call, Delta, Reply
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator
+    from collections.abc import AsyncGenerator
 
     from turnout.accept import Messages
     from turnout.attempt import Attempts
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from turnout.registry import Registry
     from turnout.routing.base import Strategy
     from turnout.routing.health import ModelHealth
+    from turnout.trace.recorder import Recorder
     from turnout.types import Answer, Attempt, Model, Options, Plan
 
 ENDS_SOON = timedelta(days=90)
@@ -124,8 +124,11 @@ class Engine:
         call = msgspec.structs.replace(call, messages=brief[:-1] + b"," + call.messages.lstrip()[1:])
         call = await self._hooks.before(call)
         reading = Reading(self._attempts.make, wanted)
-        with self._recorded(call):
+        self._recorder.asked(call)
+        try:
             await self._fallback.run(call, self._plan(call), reading.make)
+        finally:
+            self._recorder.finished(call)
         return cast("Value", reading.value)
 
     def health(self) -> list[ModelHealth]:
@@ -157,22 +160,23 @@ class Engine:
         keywords: dict[str, Any],
     ) -> Call:
         """A checked `Call`, or `InvalidRequest` that names the field."""
-        encoded, has_images = accept.messages(messages)
+        said = accept.messages(messages)
         rest = dict(keywords)
         scope = accept.scope(agent, model, rest, default=self.registry.agents.default.id)
         return Call(
             id=self._clock.new_id(),
-            messages=encoded,
+            messages=said.encoded,
             options=accept.options(options, rest),
-            scope=self._attempts.recorder.scope(scope),
+            scope=self._recorder.scope(scope),
             model=model,
-            has_images=has_images,
+            has_images=said.has_images,
+            has_reasoning=said.has_reasoning,
         )
 
     def _plan(self, call: Call) -> Plan:
         facts = Facts(
             registry=self.registry,
-            today=self._clock.today().date(),
+            today=self._clock.today(),
             least_tokens=least_tokens(call.messages),
             stand_ins=self._stand_ins,
             health=self._attempts.health.snapshot(),
@@ -182,15 +186,19 @@ class Engine:
 
     async def _run(self, asked: Call) -> Reply:
         call = await self._hooks.before(asked)
-        with self._recorded(call) as trace_id:
+        trace_id = self._recorder.asked(call)
+        try:
             plan = self._plan(call)
             served = await self._fallback.run(call, plan, self._attempts.make)
+        finally:
+            self._recorder.finished(call)
         reply = self._reply(call, plan, served, served.attempts, served.answer, trace_id)
         return await self._hooks.after(call, reply)
 
     async def _stream(self, asked: Call) -> AsyncGenerator[Delta, None]:
         call = await self._hooks.before(asked)
-        with self._recorded(call) as trace_id:
+        trace_id = self._recorder.asked(call)
+        try:
             plan = self._plan(call)
             served = await self._fallback.run(call, plan, self._attempts.open, stream=True)
             async with served.answer as live:
@@ -200,20 +208,16 @@ class Engine:
                 except ProviderError as error:
                     error.attempts = (*served.attempts[:-1], live.attempt)
                     raise
+        finally:
+            self._recorder.finished(call)
         attempts = (*served.attempts[:-1], live.attempt)
         reply = self._reply(call, plan, served, attempts, live.answer, trace_id)
         reply = await self._hooks.after(call, reply)
         yield Delta(usage=reply.usage, reply=reply)
 
-    @contextmanager
-    def _recorded(self, call: Call) -> Iterator[str]:
-        """The call's trace, from its question to its last attempt."""
-        recorder = self._attempts.recorder
-        recorder.asked(call)
-        try:
-            yield recorder.trace_id(call)
-        finally:
-            recorder.finished(call)
+    @property
+    def _recorder(self) -> Recorder:
+        return self._attempts.recorder
 
     def _reply(
         self,
@@ -242,7 +246,7 @@ class Engine:
         )
 
     def _ends_soon(self, model: Model) -> tuple[str, ...]:
-        if model.retires_on is None or model.retires_on - self._clock.today().date() > ENDS_SOON:
+        if model.retires_on is None or model.retires_on - self._clock.today() > ENDS_SOON:
             return ()
         heir = f", then {model.successor} stands in its place" if model.successor else ""
         return (f"{model.name} retires on {model.retires_on}{heir}",)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+
+_DAY = 86_400_000_000
+_RANDOM = ~(0xF << 76 | 0b11 << 62)
+_VERSION_7 = 7 << 76 | 0b10 << 62
 
 
 class Clock:
@@ -20,14 +25,18 @@ class Clock:
 
     def new_id(self) -> str:
         """A UUIDv7 (RFC 9562, 5.7): sorts by time, 74 random bits."""
-        drawn = int.from_bytes(os.urandom(10))
-        head = f"{self.now() // 1_000:012x}"
-        tail = f"{(drawn & (1 << 62) - 1) | 2 << 62:016x}"
-        return f"{head[:8]}-{head[8:]}-7{drawn >> 68:03x}-{tail[:4]}-{tail[4:]}"
+        drawn = int.from_bytes(os.urandom(10)) & _RANDOM | _VERSION_7
+        digits = "%032x" % (self.now() // 1_000 << 80 | drawn)
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
-    def today(self) -> datetime:
-        """`now` as an aware datetime."""
-        return as_datetime(self.now())
+    def today(self) -> date:
+        """The date of `now` in UTC."""
+        return _date(self.now() // _DAY)
+
+
+@lru_cache(maxsize=8)
+def _date(day: int) -> date:
+    return date(1970, 1, 1) + timedelta(days=day)
 
 
 def as_datetime(microseconds: int) -> datetime:

@@ -129,7 +129,7 @@ class _Walk:
     @property
     def others(self) -> bool:
         """Somebody stands behind the model that is next to be tried."""
-        return any(model.context_window > self._narrow for model in self._queue)
+        return bool(self._fitting())
 
     def because(self, model: Model) -> Reason | None:
         """Why the agent's first choice is not the one: it failed, or stood before all that can be called."""
@@ -139,14 +139,17 @@ class _Walk:
 
     def next(self) -> Model | None:
         """The next model whose window may hold the call; one that is not well comes after those that are."""
-        fit = [model for model in self._queue if model.context_window > self._narrow]
+        fit = self._fitting()
         if not fit:
             return None
-        model = min(fit, key=self._wait_for)
+        model = fit[0] if self._obstacle(fit[0]) is None else min(fit, key=self._wait_for)
         if fit[0].name == self._first != model.name and (obstacle := self._obstacle(fit[0])) is not None:
             self._ahead = obstacle.reason
         self._queue.remove(model)
         return model
+
+    def _fitting(self) -> list[Model]:
+        return [model for model in self._queue if model.context_window > self._narrow]
 
     def _wait_for(self, model: Model) -> float:
         obstacle = self._obstacle(model)

@@ -48,11 +48,13 @@ class Settlement:
         self._stream = stream
         self._began = clock.monotonic()
         self._over = False
+        sent = clock.now()
+        self._sent = as_datetime(sent)
         self.row = Attempt(
             id=clock.new_id(),
             model=model.name,
             provider=model.provider,
-            started_at=clock.now(),
+            started_at=sent,
             seconds=0.0,
             outcome="ok",
         )
@@ -147,8 +149,7 @@ class Settlement:
 
     def _priced(self, usage: Usage) -> tuple[int | None, str | None]:
         """At the price that held when it was sent."""
-        sent = as_datetime(self.row.started_at)
-        price = self._prices.at(self.model.name, sent, usage.input_tokens or 0)
+        price = self._prices.at(self.model.name, self._sent, usage.input_tokens or 0)
         return price_usage(price, usage), price.id if price else None
 
     def _spent(self, incoming: Incoming | None) -> Usage:
@@ -170,8 +171,11 @@ class Settlement:
 
 def _log(call: Call, attempt: Attempt) -> None:
     answered = attempt.outcome == "ok"
+    level = logging.INFO if answered else logging.WARNING
+    if not logs.LOGGER.isEnabledFor(level):
+        return
     logs.event(
-        logging.INFO if answered else logging.WARNING,
+        level,
         "attempt answered" if answered else "attempt failed",
         call.id,
         agent=call.scope.agent,

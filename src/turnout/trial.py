@@ -44,12 +44,13 @@ class Trial:
         """
         timeouts = self.settled.grant.timeouts
         try:
-            self._permit = await self._health.turn(self.model, seconds)
+            permit = self._health.admit(self.model, seconds) or await self._health.turn(self.model, seconds)
         except RateLimited as error:
             error.sent = False
             raise
+        self._permit = permit
         self._key = self._keys.pick(self._endpoint)
-        if not (waited := seconds - self._permit.seconds):
+        if not (waited := seconds - permit.seconds):
             return timeouts
         return msgspec.structs.replace(
             timeouts,
@@ -67,8 +68,9 @@ class Trial:
             headers[endpoint.auth_header] = endpoint.auth_prefix + key.reveal()
         elif endpoint.needs_key:
             raise MissingKey(f"set {' or '.join(endpoint.key_vars)}")
-        query = "&".join(f"{name}={value}" for name, value in endpoint.query.items())
-        url = f"{endpoint.base_url}{self.codec.path}{'?' if query else ''}{query}"
+        url = endpoint.base_url + self.codec.path
+        if endpoint.query:
+            url += "?" + "&".join(f"{name}={value}" for name, value in endpoint.query.items())
         return Request(url=url, body=body, headers=headers)
 
     def first_token(self) -> None:

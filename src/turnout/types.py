@@ -190,6 +190,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     """The registry name the caller pinned; `None` lets the agent's tier decide."""
     has_images: bool = False
+    """A part of some message is an image; a hook that changes `messages` keeps these two true."""
+    has_reasoning: bool = True
+    """Some message may hold `reasoning_content` or `thinking_blocks`; false where somebody has looked."""
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,7 +254,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.structs.force_setattr(self, "atto", tuple(int(rate * 10**12) for rate in rates))
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Tokens of one attempt; `None` means not reported, which is not 0.
 
     `input_tokens` includes `cached_input_tokens` and `cache_write_tokens`; `output_tokens` includes
@@ -329,7 +332,7 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.text or self.reasoning or self.tool_calls)
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One try at one model: one row per try, with its own id."""
 
     id: str

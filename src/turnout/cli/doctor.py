@@ -79,7 +79,7 @@ def examine(*, reach: bool) -> list[Check]:
     done += providers(endpoints, rows)
     done.append(local_model(local.available(settings.model_file if settings else None)))
     if settings and rows:
-        today = Clock().today().date()
+        today = Clock().today()
         done += [prices(rows, today), *retirements(rows, today), *calendars(settings, today)]
     done += [home(settings.home), record(settings)] if settings else []
     done.append(versions({name: installed(name) for name in PACKAGES}))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from turnout.errors import ProviderError
-    from turnout.types import Call, Model, Options
+    from turnout.types import Call, Model
 
 MOST_TOKENS = 10**9
 """A count above this is a fault of the provider's, not a bill."""
@@ -55,6 +55,7 @@ class Completion(msgspec.Struct):
 _completion = msgspec.json.Decoder(Completion)
 _SEALS = {"thinking_blocks": b'"thinking_blocks"'}
 _REASONING = {"reasoning_content": b'"reasoning_content"', **_SEALS}
+_OPTIONS = ("temperature", "max_tokens", "tools", "tool_choice", "response_format", "stop", "seed")
 
 
 class OpenAICodec:
@@ -89,7 +90,9 @@ class OpenAICodec:
                 fields |= model.thinking[word]
             elif word != "off":
                 dropped.append("thinking")
-        for name, value in _given(options).items():
+        for name in _OPTIONS:
+            if (value := getattr(options, name)) is None:
+                continue
             if name in model.drops:
                 dropped.append(name)
             else:
@@ -99,7 +102,7 @@ class OpenAICodec:
     def messages(self, call: Call, model: Model) -> bytes:
         """The caller's bytes, unless they hold reasoning this model does not want back (OpenAI answers 400)."""
         foreign = _SEALS if model.replays_reasoning else _REASONING
-        if not any(quoted in call.messages for quoted in foreign.values()):
+        if not call.has_reasoning or not any(quoted in call.messages for quoted in foreign.values()):
             return call.messages
         history = msgspec.json.decode(call.messages)
         return msgspec.json.encode([{k: v for k, v in turn.items() if k not in foreign} for turn in history])
@@ -160,19 +163,6 @@ def finish(reason: str, calls: bool) -> str:  # noqa: FBT001
     return "tool_calls" if calls and reason == "stop" else reason
 
 
-def _given(options: Options) -> dict[str, Any]:
-    given = {
-        "temperature": options.temperature,
-        "max_tokens": options.max_tokens,
-        "tools": options.tools,
-        "tool_choice": options.tool_choice,
-        "response_format": options.response_format,
-        "stop": options.stop,
-        "seed": options.seed,
-    }
-    return {name: value for name, value in given.items() if value is not None}
-
-
 def charged(report: Mapping[str, Any]) -> int | None:
     """`usage.cost` in nano-dollars (OpenRouter, docs/use-cases/usage-accounting, 2026-11); `None` for no amount.
 
@@ -195,6 +185,4 @@ def _details(value: Any) -> Mapping[str, Any]:
 
 def count(value: Any) -> int | None:
     """A token count, or `None` for what cannot be one."""
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_TOKENS:
-        return None
-    return value
+    return value if type(value) is int and 0 <= value <= MOST_TOKENS else None

@@ -96,11 +96,13 @@ class PriceTable:
         }
         self._calendars = dict(calendars)
         self._rows: dict[str, list[PriceRow]] = {}
+        self._since: dict[str, list[datetime]] = {}
         self._prices: dict[tuple[str, int, str | None], Price] = {}
         self._long: dict[tuple[str, int], Price] = {}
         for row in sorted(rows, key=lambda row: row.since):
             for model in row.models:
                 self._rows.setdefault(model, []).append(row)
+                self._since.setdefault(model, []).append(row.since)
                 self._keep(model, row)
 
     def rows(self, model: str) -> tuple[PriceRow, ...]:
@@ -109,11 +111,10 @@ class PriceTable:
 
     def at(self, model: str, moment: datetime, input_tokens: int = 0) -> Price | None:
         """What the model costs at an aware moment, or `None` when no row covers it."""
-        rows = self._rows.get(model, [])
-        index = bisect_right(rows, moment, key=lambda row: row.since) - 1
+        index = bisect_right(self._since.get(model, ()), moment) - 1
         if index < 0:
             return None
-        row = rows[index]
+        row = self._rows[model][index]
         if row.long_context is not None and input_tokens > row.long_context.above:
             return self._long[model, index]
         for name, band in row.bands.items():

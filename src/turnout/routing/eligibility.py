@@ -28,12 +28,13 @@ def sift(call: Call, facts: Facts, names: Iterable[str], why: str, notices: tupl
     seen: dict[str, Model] = {}
     against: dict[str, LeftOut] = {}
     said = list(notices)
+    needs = _needs(call)
     for name in (*names, *facts.stand_ins):
         model, notice = heir(facts.registry, name, facts.today)
         if notice:
             said.append(notice)
         seen.setdefault(model.name, model)
-        if (obstacle := _obstacle(call, facts, model)) is not None:
+        if (obstacle := _obstacle(needs, facts, model)) is not None:
             against.setdefault(model.name, obstacle)
     able = [model for model in seen.values() if model.name not in against]
     if not able:
@@ -42,15 +43,15 @@ def sift(call: Call, facts: Facts, names: Iterable[str], why: str, notices: tupl
         able, unwell, forced = _by_health(able, facts.health)
         against |= unwell
         why += forced
-    order = list(seen)
-    behind = order[order.index(able[0].name) :]
+    left_out = _in_order(list(seen), against, able[0].name) if against else ()
+    return Plan(models=tuple(able), why=why, left_out=left_out, notices=tuple(said))
+
+
+def _in_order(order: list[str], against: Mapping[str, LeftOut], first: str) -> tuple[LeftOut, ...]:
+    """Who is left out, each with whether it stands before the first that is tried."""
+    behind = order[order.index(first) :]
     left_out = (against[name] for name in order if name in against)
-    return Plan(
-        models=tuple(able),
-        why=why,
-        left_out=tuple(msgspec.structs.replace(out, ahead=out.model not in behind) for out in left_out),
-        notices=tuple(said),
-    )
+    return tuple(msgspec.structs.replace(out, ahead=out.model not in behind) for out in left_out)
 
 
 def _by_health(
@@ -87,7 +88,7 @@ def heir(registry: Registry, name: str, today: date) -> tuple[Model, str]:
     return model, notice
 
 
-def _obstacle(call: Call, facts: Facts, model: Model) -> LeftOut | None:
+def _obstacle(needs: set[str], facts: Facts, model: Model) -> LeftOut | None:
     endpoint = facts.registry.endpoints[model.provider]
     if not endpoint.enabled:
         return LeftOut(model.name, Reason.DISABLED, f"{endpoint.title} is switched off")
@@ -103,9 +104,9 @@ def _obstacle(call: Call, facts: Facts, model: Model) -> LeftOut | None:
         )
     if model.kind != "chat":
         return LeftOut(model.name, Reason.CAPABILITY, f"a model of kind {model.kind} does not chat")
-    lacking = sorted(_needs(call) - model.capabilities)
-    if lacking:
-        return LeftOut(model.name, Reason.CAPABILITY, f"it cannot do: {', '.join(lacking)}")
+    if not needs <= model.capabilities:
+        lacking = ", ".join(sorted(needs - model.capabilities))
+        return LeftOut(model.name, Reason.CAPABILITY, f"it cannot do: {lacking}")
     if facts.least_tokens > model.context_window:
         return LeftOut(
             model.name, Reason.CONTEXT_OVERFLOW, f"its window of {model.context_window:,} tokens is too small"

@@ -40,6 +40,10 @@ class Health:
         """An attempt begins now, whatever stands against it; `seconds` is the time it is given."""
         return self._target(model).enter(seconds)
 
+    def admit(self, model: Model, seconds: float) -> Permit | None:
+        """An attempt begins now, unless so many are in flight that it has to wait for its `turn`."""
+        return self._target(model).admit(seconds)
+
     async def turn(self, model: Model, seconds: float) -> Permit:
         """An attempt begins as soon as the model's concurrency limit lets it, first come, first served.
 

@@ -136,6 +136,11 @@ class Target:
         with self._lock:
             return self._admit(seconds)
 
+    def admit(self, seconds: float) -> Permit | None:
+        """As `Health.admit`."""
+        with self._lock:
+            return None if self._concurrency.full else self._admit(seconds)
+
     async def turn(self, seconds: float) -> Permit:
         """As `Health.turn`."""
         with self._lock:

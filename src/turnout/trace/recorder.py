@@ -14,7 +14,7 @@ from turnout.trace.traceparent import parse
 from turnout.types import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from turnout.clock import Clock
     from turnout.types import Answer, Attempt, Call, Closed, Opened, Scope
@@ -38,11 +38,22 @@ class Recorder:
         self._scribe = Scribe(journal, clock, self.privacy, exporters)
         self.spans = Spans(self._scribe)
         self._places: dict[str, tuple[str, str | None]] = {}
+        self._journal = journal
 
     @property
     def failures(self) -> int:
         """How many times something could not be recorded."""
         return self._scribe.failures
+
+    @property
+    def written(self) -> Callable[[], Awaitable[None]]:
+        """Wait until what was written so far would survive this process: before a request leaves."""
+        return self._journal.written
+
+    @property
+    def durable(self) -> Callable[[], Awaitable[None]]:
+        """Wait until what was written so far is as safe as the journal promises: before an answer leaves."""
+        return self._journal.durable
 
     def trace_id(self, call: Call) -> str:
         """The trace a call belongs to: the active one, the one its `parent` names, or one of its own.
@@ -76,22 +87,16 @@ class Recorder:
         facts = {"call": call.id, "from": from_model, "to": to_model, "reason": str(reason)}
         self._scribe.guarded(self._of_call, call, Kind.MODEL_FALLBACK, facts)
 
-    async def written(self) -> None:
-        """Wait until what was written so far would survive this process: before a request leaves."""
-        await self._scribe.written()
-
-    async def durable(self) -> None:
-        """Wait until what was written so far is as safe as the journal promises: before an answer leaves."""
-        await self._scribe.durable()
-
     def finished(self, call: Call) -> None:
         """No further attempt of the call will come: exporters wait for it, the journal needs no word of it."""
-        self._scribe.guarded(self._scribe.finished, call.id)
+        if self._scribe.exporters:
+            self._scribe.guarded(self._scribe.finished, call.id)
 
-    def asked(self, call: Call) -> None:
-        """USER_INPUT: the call's messages, only where its agent's content is captured in full."""
+    def asked(self, call: Call) -> str:
+        """USER_INPUT: the call's messages, only where its agent's content is captured in full. Returns its trace."""
         if self.privacy.level(call.scope.agent) == "full":
             self._scribe.guarded(self._asked, call)
+        return _placed(call)[0]
 
     def answered(self, call: Call, attempt_id: str, answer: Answer) -> None:
         """AGENT_RESPONSE: the answer, only where its agent's content is captured in full."""

@@ -55,7 +55,7 @@ class Scribe:
         self.failures = 0
         self._clean = lru_cache(4_096)(self._cleaned)
         self._journal = journal
-        self._exporters = tuple(exporters)
+        self.exporters = tuple(exporters)
 
     def event(
         self, trace: str, kind: Kind, facts: dict[str, Any], *, event_id: str | None = None, **columns: Any
@@ -68,20 +68,12 @@ class Scribe:
             id=event_id or self.clock.new_id(), trace=trace, kind=kind, at=now, facts=facts, **columns
         )
         self._journal.append(event)
-        for exporter in self._exporters:
+        for exporter in self.exporters:
             exporter.export(event)
-
-    async def written(self) -> None:
-        """As the sink's."""
-        await self._journal.written()
-
-    async def durable(self) -> None:
-        """As the sink's."""
-        await self._journal.durable()
 
     def finished(self, call: str) -> None:
         """Tell the exporters that no further attempt of a call will come."""
-        for exporter in self._exporters:
+        for exporter in self.exporters:
             exporter.finished(call)
 
     def guarded(self, work: Callable[..., None], *given: Any, may_refuse: bool = False) -> None:

@@ -11,7 +11,7 @@ from turnout.trace.privacy import Privacy, without_quotes
 from turnout.trace.scribe import Exporter, Scribe, Sink
 from turnout.trace.spans import Spans
 from turnout.trace.traceparent import parse
-from turnout.types import Kind
+from turnout.types import Event, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -110,7 +110,21 @@ class Recorder:
         self._places[attempt_id] = placed
         facts = msgspec.to_builtins(opened)
         self._clean(facts)
-        self._write(call, placed, Kind.LLM_CALL_START, facts, event_id=attempt_id, span=attempt_id)
+        scribe, scope = self._scribe, call.scope
+        scribe.write(
+            Event(
+                id=attempt_id,
+                trace=placed[0],
+                kind=Kind.LLM_CALL_START,
+                at=scribe.clock.now(),
+                span=attempt_id,
+                parent=placed[1],
+                agent=scribe.name(scope.agent),
+                user=scribe.name(scope.user),
+                session=scribe.name(scope.session),
+                facts=facts,
+            )
+        )
 
     def _closed(self, call: Call, closed: Closed) -> None:
         attempt = closed.attempt
@@ -120,15 +134,23 @@ class Recorder:
         if attempt.outcome != "ok":
             error = facts["attempt"]["error"] = self._error(call, attempt)
         placed = self._places.pop(attempt.id, None) or _placed(call)
-        self._write(
-            call,
-            placed,
-            Kind.LLM_CALL_END,
-            facts,
-            span=attempt.id,
-            tokens=None if attempt.usage is None else attempt.usage.total_tokens,
-            cost_nano=attempt.cost_nano,
-            error=error,
+        scribe, scope = self._scribe, call.scope
+        scribe.write(
+            Event(
+                id=scribe.clock.new_id(),
+                trace=placed[0],
+                kind=Kind.LLM_CALL_END,
+                at=scribe.clock.now(),
+                span=attempt.id,
+                parent=placed[1],
+                agent=scribe.name(scope.agent),
+                user=scribe.name(scope.user),
+                session=scribe.name(scope.session),
+                facts=facts,
+                tokens=None if attempt.usage is None else attempt.usage.total_tokens,
+                cost_nano=attempt.cost_nano,
+                error=error,
+            )
         )
 
     def _error(self, call: Call, attempt: Attempt) -> str:
@@ -160,21 +182,15 @@ class Recorder:
         self._of_call(call, Kind.AGENT_RESPONSE, {"call": call.id, "attempt": attempt_id, "body": body})
 
     def _of_call(self, call: Call, kind: Kind, facts: dict[str, Any]) -> None:
-        self._write(call, _placed(call), kind, facts)
-
-    def _write(
-        self, call: Call, placed: tuple[str, str | None], kind: Kind, facts: dict[str, Any], **columns: Any
-    ) -> None:
-        scope, name = call.scope, self._scribe.name
+        (trace, parent), scope, name = _placed(call), call.scope, self._scribe.name
         self._scribe.event(
-            placed[0],
+            trace,
             kind,
             facts,
-            parent=placed[1],
+            parent=parent,
             agent=name(scope.agent),
             user=name(scope.user),
             session=name(scope.session),
-            **columns,
         )
 
 

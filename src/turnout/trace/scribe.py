@@ -57,16 +57,15 @@ class Scribe:
         self._journal = journal
         self.exporters = tuple(exporters)
 
-    def event(
-        self, trace: str, kind: Kind, facts: dict[str, Any], *, event_id: str | None = None, **columns: Any
-    ) -> None:
-        """Write what happened now, under an id of its own unless one is given."""
+    def event(self, trace: str, kind: Kind, facts: dict[str, Any], **columns: Any) -> None:
+        """Write what happened now, under an id of its own."""
         now = self.clock.now()
         if "body" in facts:
             facts["expires_at"] = now + int(self.privacy.ttl * 1e6)
-        event = Event(
-            id=event_id or self.clock.new_id(), trace=trace, kind=kind, at=now, facts=facts, **columns
-        )
+        self.write(Event(id=self.clock.new_id(), trace=trace, kind=kind, at=now, facts=facts, **columns))
+
+    def write(self, event: Event) -> None:
+        """Into the journal, and to whoever exports it."""
         self._journal.append(event)
         for exporter in self.exporters:
             exporter.export(event)

@@ -103,6 +103,23 @@ async def test_then_the_next_model(make_client: MakeClient) -> None:
         assert asked == (["deepseek-flash"] * (2 if first == "nonsense" else 1)) + ["gpt-4o-mini"]
 
 
+async def test_what_does_not_fit_is_recorded_so(make_client: MakeClient) -> None:
+    """An answer that is not what was asked for is an error in the record, with all that it cost."""
+    client, _ = client_of(make_client, "no", RIGHT)
+    async with client:
+        await client.call_json("dojo", HI, schema=City)
+        (call,) = {row.call_id for row in client.record.reports.latest_calls()}
+        wrong, right = client.record.reports.call(call)
+    assert (wrong.outcome, wrong.error is not None, right.outcome, right.error) == (
+        "malformed_reply",
+        True,
+        "ok",
+        None,
+    )
+    assert wrong.output_tokens
+    assert wrong.cost_nano
+
+
 async def test_nobody_fits(make_client: MakeClient) -> None:
     """When no answer fits, every attempt is listed with what was wrong, and what it cost is kept."""
     client, _ = client_of(make_client, "nonsense")

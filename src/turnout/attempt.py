@@ -21,7 +21,7 @@ from turnout.streaming import Incoming
 from turnout.trial import Trial
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
     from typing import Self
 
@@ -63,8 +63,13 @@ class Attempts:
         other.codecs = codecs
         return other
 
-    async def make(self, call: Call, model: Model, grant: Grant) -> Outcome[Answer]:
-        """Try the model once, for the answer in one piece. Raises what the journal refuses the call with."""
+    async def make(
+        self, call: Call, model: Model, grant: Grant, read: Callable[[Answer], None] | None = None
+    ) -> Outcome[Answer]:
+        """Try the model once, for the answer in one piece. Raises what the journal refuses the call with.
+
+        `read` may refuse an answer that is whole with a `ProviderError`; what it cost stays.
+        """
         trial = self._begin(call, model, grant, stream=False)
         try:
             await self.recorder.written()
@@ -78,7 +83,7 @@ class Attempts:
             trial.cancelled()
             raise
         else:
-            outcome = Outcome(trial.answered(answer), answer=answer)
+            outcome = _read(trial, answer, read)
         await self.recorder.durable()
         return outcome
 
@@ -210,6 +215,15 @@ class Live:
 
     async def _leave(self) -> None:
         await self._response.__aexit__(None, None, None)
+
+
+def _read(trial: Trial, answer: Answer, read: Callable[[Answer], None] | None) -> Outcome[Answer]:
+    if read is not None:
+        try:
+            read(answer)
+        except ProviderError as error:
+            return trial.misread(answer, error)
+    return Outcome(trial.answered(answer), answer=answer)
 
 
 async def _body(response: Response, trial: Trial) -> bytes:

@@ -91,14 +91,19 @@ class Settlement:
             self.row, status=200, first_token=self._clock.monotonic() - self._began, dropped=self.dropped
         )
 
-    def answered(self, answer: Answer) -> Attempt:
-        """The whole answer has come. Tokens the provider did not report are counted, and marked so."""
+    def answered(self, answer: Answer, error: ProviderError | None = None) -> Attempt:
+        """The whole answer has come, maybe with an `error` in it. Tokens that were not reported are counted."""
         usage = answer.usage
         if usage.input_tokens is None or usage.output_tokens is None:
             usage = self._counted(answer)
         self._recorder.answered(self.call, self.row.id, answer)
         return self._settle(
-            usage, answer.finish_reason, outcome="ok", status=200, upstream_model=answer.upstream_model
+            usage,
+            answer.finish_reason,
+            outcome="ok" if error is None else str(error.reason),
+            status=200,
+            error=None if error is None else error.message,
+            upstream_model=answer.upstream_model,
         )
 
     def failed(self, error: ProviderError, incoming: Incoming | None = None) -> Attempt:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import msgspec
 
 from turnout.errors import ConfigError, InvalidRequest, MalformedReply
-from turnout.grant import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from turnout.grant import Grant
+    from turnout.grant import Grant, Outcome
     from turnout.types import Answer, Call, Model
 
-    Attempt = Callable[[Call, Model, Grant], Awaitable[Outcome[Answer]]]
+    Read = Callable[[Answer], None]
+    Attempt = Callable[[Call, Model, Grant, Read], Awaitable[Outcome[Answer]]]
 
 Value = TypeVar("Value")
 _FENCED = re.compile(r"\s*```\w*\s*(.*?)\s*```\s*", re.DOTALL)
@@ -97,20 +97,18 @@ class Reading(Generic[Value]):
 
     async def make(self, call: Call, model: Model, grant: Grant) -> Outcome[Answer]:
         """One attempt, read."""
-        asked = self._repairs.get(model.name, call)
-        outcome = await self._attempt(asked, model, grant)
-        if outcome.answer is None:
+        said = None
+
+        def read(answer: Answer) -> None:
+            nonlocal said
+            said = answer.content
+            self.value = self._schema.read(said)
+
+        outcome = await self._attempt(self._repairs.get(model.name, call), model, grant, read)
+        if said is None or outcome.error is None or model.name in self._repairs:
             return outcome
-        try:
-            self.value = self._schema.read(outcome.answer.content)
-        except MalformedReply as error:
-            error.provider = model.provider
-            repairable = model.name not in self._repairs
-            if repairable:
-                self._repairs[model.name] = _shown(call, outcome.answer.content, error.detail)
-            row = msgspec.structs.replace(outcome.attempt, outcome=str(error.reason), error=error.message)
-            return Outcome(row, error=error, again=repairable)
-        return outcome
+        self._repairs[model.name] = _shown(call, said, outcome.error.detail)
+        return msgspec.structs.replace(outcome, again=True)
 
 
 def _shown(call: Call, text: str, wrong: str) -> Call:

@@ -85,6 +85,14 @@ class Trial:
             self._turned(self._permit.done())
         return self.settled.answered(answer)
 
+    def misread(self, answer: Answer, error: ProviderError) -> Outcome[Any]:
+        """Settle a whole answer that is not what was asked for: its provider is well, and bills it."""
+        error.provider = self.model.provider
+        error.request_id = self.settled.call.id
+        if self._permit is not None:
+            self._turned(self._permit.done())
+        return Outcome(self.settled.answered(answer, error), error=error)
+
     def failed(self, error: ProviderError, incoming: Incoming | None = None) -> Outcome[Any]:
         """Settle what the provider did not do."""
         error.provider = error.provider or self.model.provider

@@ -3,11 +3,14 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= auto
+# These measure deadlines, or what a process, a disk and a database do at the same time: the machine is theirs alone.
+ALONE := $(addprefix tests/journeys/test_,clocks.py failover_time.py record.py store_trouble.py) tests/storage/test_record.py
 export PYTHONDONTWRITEBYTECODE :=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test prove bench lock clean
+.PHONY: help demo check types format lint layers shape test prove bench lock clean
 
 help: ## list the recipes
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -16,15 +19,19 @@ demo: $(VENV)/.demo ## agents answer through a real local model: no key, no set-
 	@$(BIN)/turnout demo --once
 
 check: $(VENV)/.dev ## ruff, mypy --strict, import-linter and the shape of the tree (< 60 s)
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/test_shape.py
+	@$(MAKE) --no-print-directory -j2 types format lint layers shape
+
+types format lint layers shape: $(VENV)/.dev
+types: ; $(BIN)/mypy
+format: ; $(BIN)/ruff format --check .
+lint: ; $(BIN)/ruff check .
+layers: ; $(BIN)/lint-imports
+shape: ; $(BIN)/python -m pytest -q tests/test_shape.py
 
 test: check ## everything: check, then all tests with seeded slices of the large-N claims
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q
+	$(BIN)/coverage run -m pytest -q -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ALONE:%=--ignore=%)
+	$(BIN)/coverage run -m pytest -q $(ALONE)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 

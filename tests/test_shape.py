@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import statistics
 from pathlib import Path
 
@@ -11,6 +12,7 @@ TESTS = Path(__file__).parent
 FORBIDDEN = {"utils", "util", "helpers", "common", "misc"}
 
 
+@functools.cache
 def trees(root: Path) -> dict[Path, ast.Module]:
     """Every Python file below a folder, parsed."""
     return {file: ast.parse(file.read_text(encoding="utf-8")) for file in sorted(root.rglob("*.py"))}

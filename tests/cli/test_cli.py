@@ -67,11 +67,9 @@ def test_help_loads_no_command(turnout: Turnout) -> None:
         (("ask", "hi", "--agent", "dojo"), {"TURNOUT_DEV_MODE": "no"}, 4, "set DEEPSEEK_API_KEY"),
     ],
 )
-def test_bad_input(
-    turnout: Turnout, args: tuple[str, ...], env: dict[str, str], code: int, says: str
-) -> None:
+def test_bad_input(inside: Turnout, args: tuple[str, ...], env: dict[str, str], code: int, says: str) -> None:
     """Each mistake gets its exit code and a message with the fix on stderr, and never a traceback."""
-    done = turnout(*args, **env)
+    done = inside(*args, **env)
     assert done.returncode == code
     assert says in done.stderr
     assert done.stdout == ""
@@ -122,12 +120,12 @@ def test_ask_json_pins_a_model(turnout: Turnout) -> None:
     assert reply["cost_usd"] == Decimal(reply["attempts"][0]["cost_nano"]) / 10**9
 
 
-def test_an_unknown_usage_is_not_zero(turnout: Turnout) -> None:
+def test_an_unknown_usage_is_not_zero(inside: Turnout) -> None:
     """Tokens that a reply does not report are counted here, and said to be."""
     with ToxicThread("usage-missing") as server:
-        done = turnout("ask", "--agent", "dojo", "hi", DEEPSEEK_BASE_URL=server.url)
+        done = inside("ask", "--agent", "dojo", "hi", DEEPSEEK_BASE_URL=server.url)
         assert " out (counted) · $" in done.stderr
-        done = turnout("ask", "--agent", "dojo", "hi", "--json", DEEPSEEK_BASE_URL=server.url)
+        done = inside("ask", "--agent", "dojo", "hi", "--json", DEEPSEEK_BASE_URL=server.url)
     usage = json.loads(done.stdout)["usage"]
     assert (usage["source"], usage["input_tokens"] > 0, usage["output_tokens"] > 0) == ("counted", True, True)
 
@@ -143,25 +141,25 @@ def test_route_for_people(turnout: Turnout) -> None:
     assert turnout("route", "-", stdin="find my notes").stdout.startswith("librarian")
 
 
-def test_models(turnout: Turnout) -> None:
+def test_models(inside: Turnout) -> None:
     """`models` lists every row with its price now, what is missing and when a name ends."""
-    text = turnout("models").stdout
+    text = inside("models").stdout
     assert "deepseek-reasoner" in text
     assert "no key, until 2027-01-14, then gpt-6-luna" in text or "retired 2027-01-14" in text
-    rows = {row["name"]: row for row in json.loads(turnout("models", "--json", OPENAI_API_KEY="sk-1").stdout)}
+    rows = {row["name"]: row for row in json.loads(inside("models", "--json", OPENAI_API_KEY="sk-1").stdout)}
     assert rows["gpt-4o"]["callable"] is True
     assert rows["deepseek-chat"]["callable"] is False
     assert rows["deepseek-chat"]["price"]["id"].startswith("deepseek-chat@")
     assert rows["text-embedding-3-small"]["dimensions"] == 1536
 
 
-def test_models_without_a_price(turnout: Turnout, tmp_path: Path) -> None:
+def test_models_without_a_price(inside: Turnout, tmp_path: Path) -> None:
     """A model without a price row says `not known`, and null in JSON."""
     (tmp_path / "turnout.toml").write_text(
         '[models.mystery]\nprovider = "openai"\nupstream = "m"\ncontext_window = 1000\n'
         "max_output = 10\ndefault_output = 10\nretires_on = 2020-01-01\n"
     )
-    line = next(line for line in turnout("models").stdout.splitlines() if line.startswith("mystery"))
+    line = next(line for line in inside("models").stdout.splitlines() if line.startswith("mystery"))
     assert "not known" in line
     assert "retired 2020-01-01" in line
 

@@ -166,17 +166,18 @@ def test_below_the_limit() -> None:
 
 
 def test_a_million_events() -> None:
-    """10^6 tiny events, in pieces of all sizes, leave nothing behind."""
+    """10^6 tiny events, in pieces of all sizes: all are given, and the last tenth of them leaves nothing behind."""
     stream = b"data: x\n\n" * 1000
     reader, count = EventReader(), 0
-    tracemalloc.start()
     for number in range(1000):
+        if number == 900:  # watched from here on: it makes every event five times as slow
+            tracemalloc.start()
         at = number * 9 % len(stream)
         count += len(reader.feed(stream[:at])) + len(reader.feed(stream[at:]))
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert count == 1_000_000
-    assert kept < 10_000
+    assert kept < 1_000
 
 
 def test_a_long_line_byte_by_byte() -> None:

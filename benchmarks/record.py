@@ -1,6 +1,6 @@
 """CPU time that the record costs: of the calling thread for each call, and of the ledger's thread behind it.
 
-    python -m benchmarks.record [--rounds 7] [--calls 3000] [--loop asyncio]
+    python -m benchmarks.record [--rounds 7] [--calls 3000] [--loop asyncio] [--in-flight 1]
 
 `disk` is the default (journal and SQLite), `memory` keeps events until somebody asks, `dropped` makes the events and
 throws them away, `none` makes none. The provider runs in a process of its own. `START + END` is the two events of one
@@ -101,25 +101,27 @@ def _of(thread: str) -> float:
     )
 
 
-async def _calls(client: LLMClient, calls: int) -> tuple[float, float]:
+async def _calls(client: LLMClient, calls: int, in_flight: int) -> tuple[float, float]:
     """Microseconds of CPU per call: of this thread, and of the ledger's until everything is in the tables."""
 
     async def worker() -> None:
-        for _ in range(calls // IN_FLIGHT):
+        for _ in range(calls // in_flight):
             await client.call("gpt-4o-mini", MESSAGES, **WHO)
 
     gc.collect()
     before, ledger = time.thread_time(), _of("turnout-ledger")
-    await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
+    await asyncio.gather(*(worker() for _ in range(in_flight)))
     ours = time.thread_time() - before
     if isinstance(client.record, DiskRecord):
         _settle(client.record)
-    unit = 1e6 / (calls // IN_FLIGHT * IN_FLIGHT)
+    unit = 1e6 / (calls // in_flight * in_flight)
     return ours * unit, (_of("turnout-ledger") - ledger) * unit
 
 
 def _settle(record: DiskRecord) -> None:
     while (status := record.status()) is not None and status[1].behind_bytes:
+        if not status[1].alive:
+            raise RuntimeError("the ledger's thread has ended")
         time.sleep(0.01)
 
 
@@ -166,17 +168,17 @@ def _events(client: LLMClient, calls: int) -> float:
     return (time.thread_time() - before) * 1e6 / calls
 
 
-async def _measure(url: str, rounds: int, calls: int, home: Path) -> None:
+async def _measure(url: str, chosen: argparse.Namespace, home: Path) -> None:
     clients = {name: _client(name, home, url) for name in ("disk", "memory", "dropped", "none")}
     caller: dict[str, list[float]] = {name: [] for name in clients}
     ledger, pairs = [], []
-    for number in range(rounds + 1):  # the first one warms up and does not count
+    for number in range(chosen.rounds + 1):  # the first one warms up and does not count
         for name, client in clients.items():
-            ours, theirs = await _calls(client, calls)
+            ours, theirs = await _calls(client, chosen.calls, chosen.in_flight)
             if number:
                 caller[name].append(ours)
                 ledger += [theirs] if name == "disk" else []
-        pair = _events(clients["disk"], calls)
+        pair = _events(clients["disk"], chosen.calls)
         _settle_disk(clients["disk"])
         if number:
             pairs.append(pair)
@@ -207,6 +209,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     options.add_argument("--rounds", type=int, default=7)
     options.add_argument("--calls", type=int, default=3_000)
+    options.add_argument("--in-flight", type=int, default=IN_FLIGHT)
     options.add_argument("--loop", choices=["uvloop", "asyncio"], default="uvloop")
     chosen = options.parse_args()
     factory = asyncio.new_event_loop
@@ -222,7 +225,7 @@ def main() -> None:
         try:
             url = f"http://127.0.0.1:{server.stdout.readline().strip() if server.stdout else ''}"
             with asyncio.Runner(loop_factory=factory) as runner:
-                runner.run(_measure(url, chosen.rounds, chosen.calls, Path(home)))
+                runner.run(_measure(url, chosen, Path(home)))
         finally:
             server.terminate()
 

@@ -48,8 +48,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What a record has survived before its answer leaves: this process's end, a power cut, or the store's commit."""
     on_full: Literal["drop", "refuse"] = "drop"
     """What happens when there is no room for the record: it is counted and lost, or no new call begins."""
-    journal_thread: bool = False
-    """Every append goes through a thread: not even a disk's first stall reaches the event loop; ten times the cost."""
     spool_bytes: int = 1 << 30
     """How much may wait on this host for a store that is away."""
     capture: dict[str, Literal["off", "metadata", "full"]] = {}
@@ -224,7 +222,6 @@ _PARSERS: dict[str, Callable[[Any, str], Any]] = {
     "durability": parse.one_of("process", "power", "store"),
     "on_full": parse.one_of("drop", "refuse"),
     "spool_bytes": parse.size,
-    "journal_thread": parse.truth,
     "capture": parse.capture,
     "redact": parse.patterns,
     "retention": parse.retention,
@@ -245,7 +242,6 @@ _VARIABLES: dict[str, tuple[str, ...]] = {
     "durability": ("TURNOUT_DURABILITY",),
     "on_full": ("TURNOUT_ON_FULL",),
     "spool_bytes": ("TURNOUT_SPOOL_BYTES",),
-    "journal_thread": ("TURNOUT_JOURNAL_THREAD",),
     "capture": ("TURNOUT_CAPTURE",),
     "otel": ("TURNOUT_OTEL",),
     "strategy": ("TURNOUT_STRATEGY",),

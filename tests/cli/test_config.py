@@ -40,9 +40,9 @@ def named(rows: list[dict[str, Any]], field: str = "name") -> dict[str, dict[str
     return {row[field]: row for row in rows}
 
 
-def test_show_defaults(turnout: Turnout) -> None:
+def test_show_defaults(inside: Turnout) -> None:
     """Without any configuration every value is a default and every key is missing."""
-    facts = json.loads(turnout("config", "show", "--json").stdout)
+    facts = json.loads(inside("config", "show", "--json").stdout)
     assert facts["file"] is None
     settings = named(facts["settings"])
     assert settings.pop("home")["origin"] == "environment (TURNOUT_HOME)"
@@ -81,10 +81,10 @@ def test_show_origins(turnout: Turnout, tmp_path: Path) -> None:
     assert facts["tables"] == ["models.deepseek-chat", "endpoints.vendor", "tiers.chat", "prices"]
 
 
-def test_show_for_people(turnout: Turnout, tmp_path: Path) -> None:
+def test_show_for_people(inside: Turnout, tmp_path: Path) -> None:
     """People read the same in four sections; only with --origin does a line end with its source."""
     (tmp_path / "turnout.toml").write_text(TABLES)
-    plain = turnout("config", "show", DEEPSEEK_API_KEY=CANARY)
+    plain = inside("config", "show", DEEPSEEK_API_KEY=CANARY)
     lines = [line.split() for line in plain.stdout.splitlines()]
     assert ["timeout", "30"] in lines
     assert ["dev_mode", "true"] in lines
@@ -93,11 +93,11 @@ def test_show_for_people(turnout: Turnout, tmp_path: Path) -> None:
     assert ["deepseek:", "DEEPSEEK_API_KEY", "set"] in lines
     assert ["tiers.chat", "changes", "the", "registry"] in lines
     assert f"file: {tmp_path / 'turnout.toml'}" in plain.stdout
-    told = turnout("config", "show", "--origin", DEEPSEEK_API_KEY=CANARY).stdout
+    told = inside("config", "show", "--origin", DEEPSEEK_API_KEY=CANARY).stdout
     assert "environment (DEEPSEEK_API_KEY)" in told
     assert "environment (DEEPSEEK_API_KEY)" not in plain.stdout
     (tmp_path / "turnout.toml").unlink()
-    assert "no turnout.toml was found" in turnout("config", "show").stdout
+    assert "no turnout.toml was found" in inside("config", "show").stdout
 
 
 @pytest.mark.parametrize(
@@ -107,23 +107,23 @@ def test_show_for_people(turnout: Turnout, tmp_path: Path) -> None:
         ({"TURNOUT_HOME": ""}, "default"),
     ],
 )
-def test_show_home(turnout: Turnout, env: dict[str, str], origin: str) -> None:
+def test_show_home(inside: Turnout, env: dict[str, str], origin: str) -> None:
     """The home folder's source is the variable that decided, or the default."""
-    facts = json.loads(turnout("config", "show", "--json", **env).stdout)
+    facts = json.loads(inside("config", "show", "--json", **env).stdout)
     assert named(facts["settings"])["home"]["origin"] == origin
 
 
-def test_check(turnout: Turnout, tmp_path: Path) -> None:
+def test_check(inside: Turnout, tmp_path: Path) -> None:
     """`check` says ok and which file: the one named, the one found, or none."""
-    assert turnout("config", "check").stdout == "ok: no turnout.toml, only environment and defaults\n"
+    assert inside("config", "check").stdout == "ok: no turnout.toml, only environment and defaults\n"
     other = tmp_path / "other.toml"
     other.write_text(TABLES)
-    assert turnout("config", "check", "other.toml").stdout == "ok: other.toml\n"
-    done = turnout("config", "check", "--json", "other.toml")
+    assert inside("config", "check", "other.toml").stdout == "ok: other.toml\n"
+    done = inside("config", "check", "--json", "other.toml")
     assert json.loads(done.stdout) == {"ok": True, "file": "other.toml"}
-    assert json.loads(turnout("config", "check", "--json").stdout)["file"] is None
+    assert json.loads(inside("config", "check", "--json").stdout)["file"] is None
     other.rename(tmp_path / "turnout.toml")
-    assert turnout("config", "check").stdout == f"ok: {tmp_path / 'turnout.toml'}\n"
+    assert inside("config", "check").stdout == f"ok: {tmp_path / 'turnout.toml'}\n"
 
 
 @pytest.mark.parametrize("args", [("check", "bad.toml"), ("check", "bad.toml", "--json")])
@@ -138,11 +138,11 @@ def test_check(turnout: Turnout, tmp_path: Path) -> None:
     ],
 )
 def test_check_says_what_is_wrong(
-    turnout: Turnout, tmp_path: Path, args: tuple[str, ...], text: str, says: str
+    inside: Turnout, tmp_path: Path, args: tuple[str, ...], text: str, says: str
 ) -> None:
     """A file that cannot be used ends with 3 and the fix, and no password is repeated."""
     (tmp_path / "bad.toml").write_text(text)
-    done = turnout("config", *args)
+    done = inside("config", *args)
     assert (done.returncode, done.stdout) == (3, "")
     assert says in done.stderr
     assert "fix: " in done.stderr
@@ -185,9 +185,9 @@ def test_a_key_in_a_file(turnout: Turnout, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "says"), [(("shwo",), "Did you mean 'show'?"), ((), "config show --origin")]
 )
-def test_usage(turnout: Turnout, args: tuple[str, ...], says: str) -> None:
+def test_usage(inside: Turnout, args: tuple[str, ...], says: str) -> None:
     """A misspelt subcommand is answered with the right one, none at all with examples."""
-    done = turnout("config", *args)
+    done = inside("config", *args)
     assert done.returncode == 2
     assert says in done.stderr
 
@@ -211,14 +211,14 @@ def test_usage(turnout: Turnout, args: tuple[str, ...], says: str) -> None:
 )
 @pytest.mark.parametrize("place", ["environment", ".env"])
 def test_canary(
-    turnout: Turnout, tmp_path: Path, args: tuple[str, ...], env: dict[str, str], place: str
+    inside: Turnout, tmp_path: Path, args: tuple[str, ...], env: dict[str, str], place: str
 ) -> None:
     """A key is in no output, not even where it strayed into another variable or an error."""
     variables = {"DEEPSEEK_API_KEY": CANARY, **env}
     if place == ".env":
         (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
         variables = {}
-    done = turnout("config", *args, **variables)
+    done = inside("config", *args, **variables)
     assert done.returncode in {0, 3}
     assert CANARY[3:] not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -75,7 +75,7 @@ def test_killed_at_a_point(stage: Stage, point: str) -> None:
 
 
 def test_killed_on_a_slow_disk(stage: Stage) -> None:
-    """The same where every write takes 30 ms, so that a thread writes: whatever was sent or told is there."""
+    """The same where every write takes 30 ms, so that many calls wait for each: whatever was sent or told is there."""
     slowest = max(stage.kill(f"s{number}", slow=True) for number in range(KILLS // 3))
     stage.report("killed on a slow disk", slowest)
     check_sums(stage.store)

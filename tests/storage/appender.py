@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from tests.storage.journals import CLOCK, FaultyDisk, end, start
+from turnout.storage import journal as journal_module
 from turnout.storage.journal import Journal
 
 
@@ -32,6 +33,7 @@ async def append_calls(folder: Path, sort: str, nth: int, most: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     disk.fault = fault
+    journal_module.FLUSH_SECONDS = 0.0
     journal = Journal(folder, CLOCK, rotate_bytes=3_000, disk=disk)
 
     async def call() -> None:

@@ -167,3 +167,17 @@ def calls(count: int) -> list[Event]:
 def fill(opened: Journal, events: list[Event]) -> list[str]:
     """Append them all; the ids of those that were kept."""
     return [event.id for event in events if opened.append(event)]
+
+
+def rotate(opened: Journal) -> None:
+    """Have a new segment begun, and wait for it."""
+    before = opened.current
+    opened._keeper._writer.rotate()
+    until(lambda: opened.current != before)
+
+
+def write(opened: Journal, events: list[Event]) -> list[str]:
+    """The same; then all of them are in segments."""
+    ids = fill(opened, events)
+    assert opened.settled(10)
+    return ids

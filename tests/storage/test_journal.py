@@ -27,6 +27,7 @@ from tests.storage.journals import (
     segments,
     start,
     until,
+    write,
 )
 from turnout.errors import BudgetUnavailable, ConfigError
 from turnout.storage import journal as journal_module
@@ -39,14 +40,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_written_when_append_returns(tmp_path: Path) -> None:
-    """Every event is in the segment, in order, as soon as `append` returns, unless the disk was found slow."""
-    with journal(tmp_path) as opened:
-        ids = []
-        for event in [*calls(20), note(), *calls(3)]:
-            assert opened.append(event)
-            ids.append(event.id)
-            assert opened.status().slow or kept(tmp_path) == ids
+@pytest.mark.parametrize("durability", ["process", "power"])
+async def test_written_and_durable(tmp_path: Path, durability: str) -> None:
+    """Every event is in the segment, in order, when `written` or `durable` returns, or `settled` in a thread."""
+    with journal(tmp_path, durability=durability) as opened:
+        ids: list[str] = []
+        for wait in (opened.written, opened.durable):
+            for event in [*calls(20), note(), *calls(3)]:
+                ids += fill(opened, [event])
+                await wait()
+                assert kept(tmp_path) == ids
+        for event in calls(20):
+            ids += fill(opened, [event])
+            assert opened.settled()
+            assert kept(tmp_path) == ids
 
 
 def test_modes(tmp_path: Path) -> None:
@@ -116,14 +123,17 @@ def test_wake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert told.wait(10)
 
 
-async def test_process_waits_for_nothing(tmp_path: Path) -> None:
-    """With `process` an answer leaves at once, even while the disk is flushing for ever."""
+async def test_process_waits_for_no_flush(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `process` an answer leaves when its record is written, even while the disk is flushing for ever."""
+    monkeypatch.setattr(journal_module, "FLUSH_SECONDS", 0.0)
     disk, stall = FaultyDisk(), Stall(10)
     disk.fault = lambda name, _n: stall() if name == "sync" else None
     with journal(tmp_path, disk=disk) as opened:
         opened.append(note())
         await asyncio.to_thread(stall.begun.wait, 10)
+        opened.append(note())
         await asyncio.wait_for(opened.durable(), 0.5)
+        assert len(kept(tmp_path)) == 2
         stall.over.set()
 
 
@@ -197,6 +207,7 @@ def test_a_full_spool(tmp_path: Path, on_full: str) -> None:
             assert not opened.append(start())
             assert opened.status().dropped == before + 1
         assert opened.append(end(running))
+        assert opened.settled()
         assert sum(path.stat().st_size for path in segments(tmp_path)) <= 20_000 * 9 // 8
         for path in segments(tmp_path):
             os.truncate(path, 0)
@@ -212,7 +223,7 @@ def test_the_reserve_for_ends_is_bounded(tmp_path: Path) -> None:
         fill(opened, running)
         while opened.append(note()):
             pass
-        ended = fill(opened, [end(one) for one in running])
+        ended = write(opened, [end(one) for one in running])
         assert 0 < len(ended) < len(running)
         assert sum(path.stat().st_size for path in segments(tmp_path)) <= 40_000 * 9 // 8
 
@@ -232,7 +243,7 @@ async def test_who_waits_for_the_commit_wakes_the_ledger(tmp_path: Path) -> None
     """With `store` the ledger is told by the one who waits, not at the keeper's next round."""
     with journal(tmp_path, durability="store") as opened:
         opened._keeper.stop(5)
-        opened.append(note())
+        write(opened, [note()])
 
         def commit() -> None:
             path = opened.current
@@ -282,7 +293,7 @@ def test_close_leaves_what_is_not_in_the_tables(tmp_path: Path) -> None:
 def test_close_takes_away_what_is(tmp_path: Path, *, still_open: bool) -> None:
     """After closing, a journal that is in the tables to its end leaves nothing, unless a call is open."""
     opened = Journal(tmp_path, CLOCK)
-    fill(opened, [*calls(2), *([start()] if still_open else [])])
+    write(opened, [*calls(2), *([start()] if still_open else [])])
     path = opened.current
     assert path
     opened.committed(path, path.stat().st_size)
@@ -301,7 +312,7 @@ def test_close_does_not_wait_for_a_dead_disk(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(journal_module, "CLOSING", 0.1)
     disk, stall = FaultyDisk(), Stall(10)
     disk.fault = lambda name, _n: stall() if name == "write" else None
-    opened = Journal(tmp_path, CLOCK, disk=disk, direct=False)
+    opened = Journal(tmp_path, CLOCK, disk=disk)
     fill(opened, calls(2))
     opened.close()
     assert opened.status().dropped == 4
@@ -322,6 +333,7 @@ folder = Path(sys.argv[1])
 parent = Journal(folder, CLOCK)
 assert parent.append(start())
 owner, path = parent.owner, parent.current
+inherited = parent._writer
 parent.wake = lambda: None
 
 def child():
@@ -331,6 +343,7 @@ def child():
     assert [d.owner for d in Spool(folder).dead()] == []
     assert parent.status().dropped == 0
     assert parent.wake is None
+    inherited.hurry()  # as a loop would that goes on in the child
     assert not any(os.path.samestat(os.fstat(fd), os.stat(path)) for fd in open_fds())
     parent.close()
 
@@ -345,6 +358,7 @@ def open_fds():
 def ended(status):
     assert status == 0, status
 
+inherited._mutex.acquire()  # as a thread may that is not in the child
 if sys.argv[2] == "fork":
     pid = os.fork()
     if not pid:
@@ -359,6 +373,7 @@ else:
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start(); process.join(); ended(process.exitcode)
 
+inherited._mutex.release()
 assert parent.append(note())
 asyncio.run(parent.durable())
 (left,) = Spool(folder).dead()

@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from tests.storage.journals import FaultyDisk, Stall, fill, journal, note, start, until
+from tests.storage.journals import (
+    CLOCK,
+    FaultyDisk,
+    Stall,
+    fill,
+    journal,
+    no_space,
+    note,
+    rotate,
+    start,
+    until,
+    write,
+)
 from turnout.storage import journal as journal_module
 from turnout.storage.keeper import Keeper, Limits
 
@@ -55,13 +67,13 @@ def test_when_a_segment_ends(opened: Journal) -> None:
     """A segment ends when it is old or large, what it began with not counted, or spoilt; an empty one never."""
     keeper, writer = opened._keeper, opened._keeper._writer
     assert not due(keeper, after=LATER)
-    opened.append(start())
+    write(opened, [start()])
     assert due(keeper, after=LATER)
     assert not due(keeper, after=LATER - 1)
-    writer.rotate()
+    rotate(opened)
     assert writer.tail.head > 0
     assert not due(keeper, after=LATER)
-    opened.append(note())
+    write(opened, [note()])
     fresh = writer.tail.size - writer.tail.head
     assert due(keeper, after=LATER)
     assert due(keeper, after=0, rotate_bytes=fresh)
@@ -73,13 +85,14 @@ def test_when_a_segment_ends(opened: Journal) -> None:
 def test_a_segment_that_was_too_old(opened: Journal) -> None:
     """After one that was too old the next has all its time."""
     keeper, first = opened._keeper, opened.current
-    opened.append(note())
+    write(opened, [note()])
     keeper._begun_at -= LATER
     keeper._tick()
+    until(lambda: opened.current != first)
     second = opened.current
-    assert second != first
-    opened.append(note())
+    write(opened, [note()])
     keeper._tick()
+    write(opened, [note()])
     assert opened.current == second
 
 
@@ -97,12 +110,25 @@ def test_measured_once_a_second(opened: Journal) -> None:
     assert opened.status().spool_bytes == 700
 
 
+def test_what_waits_takes_room_too(tmp_path: Path) -> None:
+    """What the disk has not taken yet counts as if it were in the spool, where it is going to be."""
+    disk, stall = FaultyDisk(), Stall(10)
+    disk.fault = lambda name, _n: stall() if name == "write" else None
+    with journal(tmp_path, disk=disk, max_bytes=6_000) as opened:
+        assert opened._keeper.stop(5)
+        assert len(fill(opened, [note("x" * 1_000) for _ in range(9)])) == 5
+        opened._keeper._measure()
+        assert opened.status().spool_bytes == opened.status().queued_bytes > 5_000
+        assert not opened.append(note("x" * 1_000))
+        stall.over.set()
+
+
 def test_age_of_the_oldest_line(opened: Journal) -> None:
     """A mark a second is kept until the tables have reached it, and the oldest of them tells the age."""
     keeper, begun = opened._keeper, opened._clock.monotonic()
     assert keeper.oldest_seconds() is None
     for second in (0.0, 0.5, 1.0, 1.5, 2.0):
-        opened.append(note())
+        write(opened, [note()])
         keeper._mark(begun - 100 + second)
     reaches = [reach for reach, _ in keeper._marks]
     assert [at for _, at in keeper._marks] == [begun - 100, begun - 99, begun - 98]
@@ -151,10 +177,12 @@ def test_nobody_stays_for_the_journal(tmp_path: Path) -> None:
 
 
 def test_what_the_documentation_promises(tmp_path: Path) -> None:
-    """Without choices: a spool of 1 GiB, segments of 8 MiB or 10 s, 16 MiB held in memory, a caller that writes."""
+    """Without choices: a spool of 1 GiB, segments of 8 MiB or 10 s, a flush a second, 16 MiB held in memory."""
     with journal(tmp_path) as opened:
-        assert opened._limits == Limits(max_bytes=1 << 30, rotate_bytes=8 << 20, rotate_seconds=10.0)
-        assert (journal_module.HELD_BYTES, opened._direct) == (16 << 20, True)
+        assert opened._limits == Limits(
+            max_bytes=1 << 30, rotate_bytes=8 << 20, rotate_seconds=10.0, flush_seconds=1.0
+        )
+        assert journal_module.HELD_BYTES == 16 << 20
         status = opened.status()
         assert (status.spool_bytes, status.queued_bytes, status.dropped, status.unconfirmed) == (0, 0, 0, 0)
 
@@ -183,7 +211,7 @@ def test_what_waits_goes_together(tmp_path: Path) -> None:
     """Lines that waited for the disk go in few writes, of 256 KiB at most each."""
     disk, stall = FaultyDisk(), Stall(10)
     disk.fault = lambda name, n: stall() if (name, n) == ("write", 1) else None
-    with journal(tmp_path, disk=disk, direct=False) as opened:
+    with journal(tmp_path, disk=disk) as opened:
         fill(opened, [note()])
         assert stall.begun.wait(10)
         fill(opened, [note() for _ in range(50)])
@@ -216,14 +244,13 @@ def test_how_long_it_sleeps(opened: Journal) -> None:
     assert pause(keeper) == 0.05
     keeper._busy_at -= 2.1
     assert pause(keeper) is None
-    writer.health.slow = True
-    assert pause(keeper) == 0.05
-    writer.health.slow = False
-    opened.append(note())
+    write(opened, [note()])
     assert pause(keeper) == 0.05
     keeper._tick()
     assert pause(keeper) == 0.05
     keeper._busy_at -= 2.1
+    assert pause(keeper) == 0.05, "it has not been flushed"
+    writer.flush()
     assert pause(keeper) == LATER
     assert not keeper.parked
 
@@ -231,15 +258,15 @@ def test_how_long_it_sleeps(opened: Journal) -> None:
 def test_a_disk_that_fails_is_tried_ever_more_rarely(opened: Journal) -> None:
     """While the disk refuses, the pauses double up to a second; once it takes lines again they are short."""
     keeper = opened._keeper
-    keeper._writer.health.error = "no space"
+    keeper._writer.health.failed("flush", no_space())
     keeper._busy_at -= 2.1
     assert [pause(keeper) for _ in range(6)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
-    keeper._writer.health.error = None
+    keeper._writer.health.worked("flush")
     keeper._busy_at += 2.1
     assert pause(keeper) == 0.05
-    keeper._writer.health.error = "no space"
+    keeper._writer.health.failed("flush", no_space())
     assert pause(keeper) == 0.1
-    keeper._writer.health.error = None
+    keeper._writer.health.worked("flush")
 
 
 def test_who_sleeps_is_rung(tmp_path: Path) -> None:
@@ -260,17 +287,31 @@ def test_who_sleeps_is_rung(tmp_path: Path) -> None:
 
 
 def test_what_a_tick_tells(opened: Journal) -> None:
-    """The ledger is told of new lines once, whatever else there is to do; flushing is done in the same tick."""
+    """The ledger is told of new lines once, whatever else there is to do."""
     keeper, told = opened._keeper, []
-    keeper.wake = lambda: told.append(keeper._writer.written)
+    keeper.wake = lambda: told.append(opened.current)
     keeper._tick()
     assert told == []
-    opened.append(note())
-    opened.append(note())
+    write(opened, [note(), note()])
     keeper._tick()
-    assert not keeper._writer.unflushed
     keeper._tick()
-    assert told == [2]
+    assert told == [opened.current]
+
+
+@pytest.mark.parametrize(("durability", "seconds"), [("process", 1.0), ("store", 1.0), ("power", 0.0)])
+def test_when_it_flushes(tmp_path: Path, durability: str, seconds: float) -> None:
+    """Once a second, so that a power cut takes no more than that; with `power` in each tick, for somebody waits."""
+    with journal(tmp_path, durability=durability) as opened:
+        keeper = opened._keeper
+        assert keeper.stop(5)
+        write(opened, [note()])
+        keeper._flushed_at = CLOCK.monotonic() + 0.5 - seconds
+        keeper._tick()
+        early = keeper._writer.unflushed
+        keeper._flushed_at -= 100
+        keeper._tick()
+        assert (early, keeper._writer.unflushed) == (True, False)
+        assert keeper._flushed_at == pytest.approx(CLOCK.monotonic(), abs=5)
 
 
 def test_no_room_is_not_negative_room(opened: Journal) -> None:

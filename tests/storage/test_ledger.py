@@ -55,9 +55,10 @@ class Record:
         self.journal.wake = self.ledger.wake
 
     def append(self, *payloads: bytes) -> None:
-        """Into the journal."""
+        """Into the journal, and its file."""
         for payload in payloads:
             self.journal.append(msgspec.json.decode(payload, type=Event))
+        assert self.journal.settled(10)
 
     async def committed(self) -> bool:
         """Wait until all of it is in the tables; false when that did not come about in time."""

@@ -38,7 +38,6 @@ PLAIN = (
     "durability",
     "on_full",
     "spool_bytes",
-    "journal_thread",
     "otel",
 )
 SHORTEST_KEY = 8

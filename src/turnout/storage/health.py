@@ -10,51 +10,60 @@ from turnout import logs
 if TYPE_CHECKING:
     from turnout.clock import Clock
 
+Sort = Literal["write", "begin", "flush"]
+"""What failed or worked: lines, a new segment, the way to the medium. Each is told by one thread alone."""
 SLOW = 0.02
-"""Seconds that an append may take before the disk counts as slow."""
+"""Seconds that a write may take before the disk counts as slow."""
 WELL_AFTER = 1.0
-"""Seconds without trouble after which it counts as well again."""
+"""Seconds without a slow write after which it counts as well again."""
+SAID_EVERY = 60.0
+"""Seconds between two lines in the log that say it is slow."""
 
 
 class Health:
     """Slow, broken, or neither; logged when it changes."""
 
     def __init__(self, clock: Clock) -> None:
-        self.slow = False
-        """Callers do not write by themselves."""
-        self.error: str | None = None
-        """Why the disk takes nothing just now."""
         self.last_error: str | None = None
         self._clock = clock
-        self._trouble_at = clock.monotonic()
-        self._errors: dict[str, str] = {}
+        self._slow_at = self._said_at = float("-inf")
+        self._errors: dict[Sort, str | None] = {"write": None, "begin": None, "flush": None}
 
-    def failed(self, what: Literal["write", "flush"], error: OSError) -> None:
+    @property
+    def error(self) -> str | None:
+        """Why the disk takes nothing just now."""
+        errors = self._errors
+        return errors["write"] or errors["begin"] or errors["flush"]
+
+    @property
+    def refuses(self) -> bool:
+        """The last write failed."""
+        return self._errors["write"] is not None
+
+    @property
+    def slow(self) -> bool:
+        """A write took more than 20 ms within the last second."""
+        return self._clock.monotonic() - self._slow_at < WELL_AFTER
+
+    def failed(self, what: Sort, error: OSError) -> None:
         """The disk refused."""
-        self._trouble_at = self._clock.monotonic()
         if self.error is None:
             logs.event(logging.WARNING, "journal_failing", "", what=what, error=str(error))
-        self.error = self.last_error = self._errors[what] = str(error)
-        self.slow = True
+        self.last_error = self._errors[what] = str(error)
 
-    def worked(self, what: Literal["write", "flush"]) -> None:
+    def worked(self, what: Sort) -> None:
         """The disk took it."""
-        if self._errors:
-            self._errors.pop(what, None)
-            self.error = next(iter(self._errors.values()), None)
+        if self._errors[what] is None:
+            return
+        self._errors[what] = None
+        if self.error is None:
+            logs.event(logging.INFO, "journal_well", "")
 
     def took(self, seconds: float) -> None:
-        """An append took so long."""
-        if seconds > SLOW:
-            self._trouble_at = self._clock.monotonic()
-            if not self.slow:
-                logs.event(logging.WARNING, "journal_slow", "", seconds=round(seconds, 3))
-            self.slow = True
-
-    def look_after(self) -> None:
-        """Nothing waits: it is well again if nothing went wrong for a while."""
-        if self.slow and self._clock.monotonic() - self._trouble_at >= WELL_AFTER:
-            self.slow = False
-            self._errors.clear()
-            self.error = None
-            logs.event(logging.INFO, "journal_well", "")
+        """A write took so long."""
+        if seconds <= SLOW:
+            return
+        self._slow_at = self._clock.monotonic()
+        if self._slow_at - self._said_at >= SAID_EVERY:
+            self._said_at = self._slow_at
+            logs.event(logging.WARNING, "journal_slow", "", seconds=round(seconds, 3))

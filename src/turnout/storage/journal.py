@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 2.0
 """Seconds that an answer waits at most for its record to be as safe as `durability` asks."""
+FLUSH_SECONDS = 1.0
+"""What a power cut takes under `process` and `store`."""
 CLOSING = 5.0
 """Seconds that closing waits for the disk."""
 HELD_BYTES = 16 << 20
@@ -52,7 +54,7 @@ class JournalStatus(msgspec.Struct, frozen=True, kw_only=True):
     unconfirmed: int
     """Answers that left before their record was as safe as `durability` asks."""
     slow: bool
-    """Appends go through a thread, because the disk is not well."""
+    """A write took more than 20 ms within the last second."""
     error: str | None
     """Why the disk takes nothing just now."""
     last_error: str | None
@@ -65,9 +67,8 @@ class Journal:
     (`store`). `max_bytes` bounds the spool; beyond it, and beyond what waits in memory while the disk is broken,
     `on_full` decides: `drop` counts what is lost and goes on, `refuse` lets no new call begin.
 
-    `direct=False` hands every append to a thread, so that not even the first stall of the disk reaches the caller;
-    it costs two thread switches an append. Append from any thread. A forked child gets an owner and segments of its
-    own with its first append. Raises `ConfigError` when the folder cannot be used.
+    Append from any thread; the disk is a thread's business alone, and no stall of it reaches a caller. A forked child
+    gets an owner and segments of its own with its first append. Raises `ConfigError` when the folder cannot be used.
     """
 
     def __init__(  # noqa: PLR0913 (each a choice of whoever runs the process)
@@ -80,7 +81,6 @@ class Journal:
         rotate_bytes: int = 8 << 20,
         rotate_seconds: float = 10.0,
         on_full: Literal["refuse", "drop"] = "drop",
-        direct: bool = True,
         disk: Disk | None = None,
     ) -> None:
         self.durability = durability
@@ -90,9 +90,13 @@ class Journal:
         self.unconfirmed = 0
         self._folder = spool
         self._clock = clock
-        self._limits = Limits(max_bytes=max_bytes, rotate_bytes=rotate_bytes, rotate_seconds=rotate_seconds)
+        self._limits = Limits(
+            max_bytes=max_bytes,
+            rotate_bytes=rotate_bytes,
+            rotate_seconds=rotate_seconds,
+            flush_seconds=0.0 if durability == "power" else FLUSH_SECONDS,
+        )
         self._refuses = on_full == "refuse"
-        self._direct = direct
         self._disk = disk or Disk()
         self._wake: Callable[[], None] | None = None
         self._closed = False
@@ -119,7 +123,6 @@ class Journal:
                 self.owner,
                 self._disk,
                 self._clock,
-                direct=self._direct,
                 power=self.durability == "power",
                 held_bytes=HELD_BYTES,
             )
@@ -134,10 +137,10 @@ class Journal:
     # -- the hot path
 
     def append(self, event: Event) -> bool:
-        """Write one event; false when it had to be dropped.
+        """Have one event written; false when it had to be dropped. Never waits for the disk.
 
-        It is in the file when this returns, or waits in memory in its order while the disk is slow or broken.
-        Raises `BudgetUnavailable` for LLM_CALL_START under `on_full="refuse"`, and nothing else.
+        It gets into the file within moments, in its order: `written`, `durable` and `settled` say when. Raises
+        `BudgetUnavailable` for LLM_CALL_START under `on_full="refuse"`, and nothing else.
         """
         data = framed(event)
         writer = self._writer or self._again()
@@ -147,9 +150,7 @@ class Journal:
             )
         keeper = self._keeper
         keeper.room -= len(data)
-        if (keeper.room < 0 or writer.health.error is not None) and not self._admits(
-            event, writer, len(data)
-        ):
+        if (keeper.room < 0 or self._refuses) and not self._admits(event, writer, len(data)):
             return False
         if not writer.put(data, event.kind, event.span):
             return self._drop(event, "the disk takes nothing and memory for it is used up")
@@ -165,9 +166,9 @@ class Journal:
             keeper.room += size
             keeper.bell.set()
             return self._drop(event, f"the spool has reached its {self._limits.max_bytes} bytes")
-        if writer.health.error is not None and self._refuses and event.kind == Kind.LLM_CALL_START:
+        if self._refuses and event.kind == Kind.LLM_CALL_START and (error := writer.health.error) is not None:
             keeper.room += size
-            return self._drop(event, writer.health.error)
+            return self._drop(event, error)
         return True
 
     def _drop(self, event: Event, why: str) -> bool:
@@ -184,29 +185,48 @@ class Journal:
         return False
 
     async def written(self) -> None:
-        """Wait until everything appended so far is in a segment: while the disk is slow, two seconds at most."""
+        """Wait until everything appended so far, by anybody, is in a segment; two seconds at most.
+
+        While the disk refuses there is nothing to wait for.
+        """
         if self._writer is not None:
-            await _drained(self._writer)
+            await _written(self._writer)
 
     async def durable(self) -> None:
-        """Wait until everything appended so far is as safe as `durability` asks; two seconds at most, then it counts.
+        """Wait until everything appended so far is as safe as `durability` asks; two seconds at most.
 
-        Under `process` there is nothing to wait for unless the disk is slow.
+        Then, or while the disk refuses, it is counted as unconfirmed.
         """
         writer = self._writer
         if writer is None:
             return
-        safe = await _drained(writer)
-        if safe and self.durability == "power":
-            self._keeper.bell.set()
-            safe = await writer.synced.reach(writer.written, PATIENCE)
-        elif safe and self.durability == "store":
-            tail = writer.tail
-            if self._wake:
-                self._wake()
-            safe = await self._committed.reach((tail.number, tail.size), PATIENCE)
+        if self.durability == "process":
+            safe = await _written(writer)
+        else:
+            safe = await self._confirmed(writer)
         if not safe:
             self.unconfirmed += 1
+
+    async def _confirmed(self, writer: Writer) -> bool:
+        began, due = self._clock.monotonic(), writer.due
+        if not await _written(writer):
+            return False
+        patience = PATIENCE - (self._clock.monotonic() - began)
+        if self.durability == "power":
+            self._keeper.bell.set()
+            return await writer.synced.reach(due, patience)
+        tail = writer.tail
+        if self._wake:
+            self._wake()
+        return await self._committed.reach((tail.number, tail.size), patience)
+
+    def settled(self, within: float = PATIENCE) -> bool:
+        """As `written`, for a thread that may block; whether it came to that."""
+        writer = self._writer
+        if writer is None or writer.done.value >= (due := writer.due):
+            return True
+        writer.hurry()
+        return not writer.health.refuses and writer.done.wait(due, within)
 
     # -- for the ledger
 
@@ -300,10 +320,11 @@ class Journal:
             writer.forget()
 
 
-async def _drained(writer: Writer) -> bool:
-    if (line := writer.pending()) and writer.health.error is None:
-        return await writer.drained.reach(line, PATIENCE)
-    return True
+async def _written(writer: Writer) -> bool:
+    due = writer.due
+    if writer.done.value >= due:
+        return True
+    return not writer.health.refuses and await writer.done.reach(due, PATIENCE)
 
 
 _journals: weakref.WeakSet[Journal] = weakref.WeakSet()

@@ -31,6 +31,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     rotate_bytes: int
     """Of one segment, more or less."""
     rotate_seconds: float
+    flush_seconds: float
+    """From one flush to the next: what a power cut takes. 0: whenever there is something to flush."""
 
 
 class Keeper:
@@ -49,6 +51,7 @@ class Keeper:
         self._writer, self._spool, self._clock, self._limits = writer, spool, clock, limits
         self._committed = committed
         self._seen = 0
+        self._flushed_at = clock.monotonic()
         self._patience = TICK
         self._busy_at = self._begun_at = self._measured_at = clock.monotonic()
         self._marks: list[tuple[tuple[int, int], float]] = []
@@ -71,26 +74,31 @@ class Keeper:
             tail = self._writer.tail
             pause = self._limits.rotate_seconds if tail.size > tail.head else None
             self.parked = True
-            if self._writer.written != self._seen or self._writer.health.slow:
+            if self._is_behind or self._writer.unflushed:
                 pause = TICK
         self.bell.wait(pause)
         self.parked = False
         self.bell.clear()
 
+    @property
+    def _is_behind(self) -> bool:
+        """There are lines it has not told the ledger of, in segments or before."""
+        return self._writer.due > self._seen or self._writer.done.value != self._seen
+
     def _tick(self) -> None:
         now, writer = self._clock.monotonic(), self._writer
-        if writer.written != self._seen:
-            self._seen, self._busy_at = writer.written, now
+        writer.hurry()
+        if (done := writer.done.value) != self._seen:
+            self._seen, self._busy_at = done, now
             self._mark(now)
             if self.wake:
                 self.wake()
         if self._rotation_is_due(now):
             writer.rotate()
             self._begun_at = now
-        if writer.unflushed:
+        if writer.unflushed and now - self._flushed_at >= self._limits.flush_seconds:
             writer.flush()
-        if not writer.queued:
-            writer.health.look_after()
+            self._flushed_at = now
         if now - self._measured_at >= MEASURE_EVERY or self.room < 0:
             self._measure()
 
@@ -104,7 +112,9 @@ class Keeper:
 
     def _measure(self) -> None:
         try:
-            self.room = self._limits.max_bytes - self._spool.size()
+            # before the size: what is written in between may count twice, but not never
+            waiting = self._writer.queued_bytes
+            self.room = self._limits.max_bytes - waiting - self._spool.size()
         except OSError as error:
             logs.event(logging.WARNING, "spool_not_measured", "", error=str(error))
         self._measured_at = self._clock.monotonic()

@@ -38,7 +38,7 @@ class Record(Protocol):
         ...
 
     async def written(self) -> None:
-        """Wait until what was appended is in a file, where a slow disk keeps it waiting."""
+        """Wait until what was appended is in a file."""
         ...
 
     async def durable(self) -> None:
@@ -101,6 +101,8 @@ class DiskRecord:
         """As `Record.reports`; it waits up to two seconds for what this host has journalled."""
         from turnout.storage import access, reports, store  # noqa: PLC0415 - loads SQLAlchemy
 
+        if (journal := self._journal) is not None:
+            journal.settled()
         with self._lock:
             if self._reading is None:
                 self._reading = store.Store(self._where, lock_timeout=PATIENCE)
@@ -118,6 +120,8 @@ class DiskRecord:
         with self._lock:
             journal, ledger, reading = self._journal, self._ledger, self._reading
             self._journal = self._ledger = self._reading = None
+        if journal is not None:
+            journal.settled()  # or what came last would miss the ledger
         if ledger is not None:
             ledger.close()
         if journal is not None:
@@ -141,7 +145,6 @@ class DiskRecord:
                     durability=settings.durability,
                     max_bytes=settings.spool_bytes,
                     on_full=settings.on_full,
-                    direct=not settings.journal_thread,
                     rotate_bytes=self._rotate_bytes,
                     disk=self._disk,
                 )

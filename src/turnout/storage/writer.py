@@ -1,17 +1,22 @@
-"""Lines into segments, in order: by the caller itself while the disk is quick, by a thread when it is not.
+"""Lines into segments, in order, by a thread: whoever appends leaves a line with it and never meets the disk.
 
-A write blocks where a flush is under way, or where the disk has stopped. So the caller writes only while no flush
-is; otherwise a thread writes and the caller waits for it, 20 ms at most. Whoever waited in vain has found a slow
-disk: from then on callers leave their lines with the thread, until the disk has been well for a second.
+Group commit: the thread takes everything that has come since it last looked, a round, writes it with one call, and
+says how many rounds are done. Queue, bell and number of the round change together under one mutex, so every line is
+in exactly one round, and whoever reads `due` after leaving a line waits for that round or a later one.
+
+Coroutines have the thread woken by their loop's next turn: it would contend for the interpreter with those that are
+about to append, and so one round takes what all of them have left. Anybody else wakes it at once, and the keeper does
+within a tick where a loop is busy with something else, or has ended.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from turnout.storage.health import SLOW, WELL_AFTER, Health
 from turnout.storage.progress import Progress
@@ -25,236 +30,233 @@ if TYPE_CHECKING:
     from turnout.clock import Clock
     from turnout.storage.tail import Disk
 
+    Line = tuple[bytes, Kind, str | None]
+    """The bytes, what they tell, and of which attempt."""
+
 BATCH_BYTES = 256 << 10
-
-
-class _Line(NamedTuple):
-    data: bytes
-    kind: Kind
-    span: str | None
-    written: threading.Lock
-    """Held until the line is."""
+"""What goes in one write."""
 
 
 class Writer:
     """The one hand that writes an owner's segments. Raises `OSError` when the first cannot be made."""
 
     def __init__(
-        self,
-        folder: Path,
-        owner: str,
-        disk: Disk,
-        clock: Clock,
-        *,
-        direct: bool,
-        power: bool,
-        held_bytes: int,
+        self, folder: Path, owner: str, disk: Disk, clock: Clock, *, power: bool, held_bytes: int
     ) -> None:
-        self.written = 0
-        """Lines in segments so far."""
-        self.drained: Progress[int] = Progress(0)
-        """Lines in segments when the thread last wrote: what waits for the queue waits for this."""
+        self.due = 0
+        """The round with which everything that was put so far is in a segment."""
+        self.done: Progress[int] = Progress(0)
+        """Rounds in segments."""
         self.synced: Progress[int] = Progress(0)
-        """Lines on the medium."""
+        """Rounds on the medium."""
         self.health = Health(clock)
         self._folder, self._owner, self._disk, self._clock = folder, owner, disk, clock
-        self._direct = direct
         self._held_bytes = held_bytes
         self._numbers = itertools.count(1)
-        self._file = threading.Lock()
-        """Whoever holds it may write."""
-        self._flushing = False
-        self._queue: deque[_Line] = deque()
-        self._queued = 0
         self._mutex = threading.Lock()
-        """Over the queue and its figures; never held while the disk works."""
+        """Over what callers and the two threads share; never held while the disk works."""
+        self._queue: deque[Line] = deque()
+        self._hand: deque[Line] = deque()
+        """The round being written."""
+        self._held = 0
+        self._taken = 0
+        self._bell = threading.Lock()
+        """Open when it has been rung; a lock opens and closes with less work than any other signal of Python's."""
+        self._bell.acquire()
+        self._rung = False
+        self._promised: asyncio.AbstractEventLoop | None = None
+        """The loop that is going to ring."""
+        self._aged = False
+        self._closing = False
+        self._over = threading.Event()
         self._open: dict[str, bytes] = {}
         self._unsynced: deque[tuple[int, bytes]] | None = deque() if power else None
         self._retired: list[Tail] = []
-        self._ring = threading.Event()
-        self._closing = False
         self.tail = self._new_tail()
         self._thread = threading.Thread(target=self._run, name="turnout-journal-writer", daemon=True)
         self._thread.start()
 
-    # -- callers
+    # -- from any thread
 
     def put(self, data: bytes, kind: Kind, span: str | None) -> bool:
-        """Write a line, or leave it with the thread; false when the thread holds as much as it may."""
-        well = self._direct and not self.health.slow and not self._queue
-        if well and self._file.acquire(blocking=False):
-            try:
-                if not self._flushing:
-                    return self._write(data, kind, span)
-            finally:
-                self._file.release()
-        return self._leave(data, kind, span)
-
-    def pending(self) -> int:
-        """The line to wait for when everything put so far is to be in a segment; 0 when it is."""
+        """Leave a line with the thread; false when it holds as much as it may."""
+        size, loop = len(data), _running_loop()
         with self._mutex:
-            return self.written + len(self._queue) if self._queue else 0
+            held = self._held + size
+            # what a call has cost is worth a reserve that its further events may not use up
+            if held > self._held_bytes and (kind != Kind.LLM_CALL_END or held > self._held_bytes * 5 // 4):
+                return False
+            if self._closing:
+                return False
+            self._queue.append((data, kind, span))
+            self._held = held
+            self.due = self._taken + 1
+            if loop is None:
+                self._ring()
+            elif self._promised is not loop and not self._rung:
+                self._promised = loop
+                loop.call_soon(self.hurry)
+        return True
+
+    def hurry(self) -> None:
+        """Have what waits written now."""
+        with self._mutex:
+            if self._queue:
+                self._ring()
+
+    def rotate(self) -> None:
+        """Have a new segment begun with a copy of every open call; the old one is complete from then on."""
+        with self._mutex:
+            self._aged = True
+            self._ring()
+
+    def _ring(self) -> None:
+        if not self._rung:
+            self._rung = True
+            self._bell.release()
+
+    @property
+    def queued(self) -> int:
+        """Lines that wait for the disk."""
+        return len(self._queue) + len(self._hand)
 
     @property
     def queued_bytes(self) -> int:
-        """Held in memory because the disk does not take it."""
-        return self._queued
+        """Held in memory until the disk takes it."""
+        return self._held
 
-    def _write(self, data: bytes, kind: Kind, span: str | None) -> bool:
+    @property
+    def holds_open_calls(self) -> bool:
+        """Some call has begun and not ended: its segment is still needed."""
+        return bool(self._open)
+
+    # -- the thread
+
+    def _run(self) -> None:
+        last = False
+        while not last:
+            self._bell.acquire()
+            with self._mutex:
+                self._rung, self._promised = False, None
+                self._hand, self._queue = self._queue, self._hand
+                self._taken += 1
+                aged, self._aged = self._aged, False
+                last = self._closing
+            if aged:
+                self._rotate()
+            if not self._drain():
+                return
+            self.done.advance(self._taken)
+
+    def _drain(self) -> bool:
+        """Write the round; false when the disk refuses and the journal is being closed."""
+        pause = SLOW
+        while self._hand:
+            if self._write():
+                pause = SLOW
+                continue
+            if self._over.is_set():
+                return False
+            if pause > SLOW:
+                self.done.give_up()  # it was no accident
+            self._over.wait(pause)
+            pause = min(2 * pause, WELL_AFTER)
+        return True
+
+    def _write(self) -> bool:
+        count, data = self._batch()
         began = self._clock.monotonic()
         try:
+            if self.tail.spoilt:
+                self._switch(self._new_tail())
             self.tail.write(data)
         except OSError as error:
             self.health.failed("write", error)
-            return self._leave(data, kind, span)
-        self._note(data, kind, span)
-        if (took := self._clock.monotonic() - began) > SLOW:
-            self.health.took(took)
+            return False
+        self.health.took(self._clock.monotonic() - began)
+        self.health.worked("write")
+        for _ in range(count):
+            self._note(*self._hand.popleft())
+        with self._mutex:
+            self._held -= len(data)
         return True
 
-    def _leave(self, data: bytes, kind: Kind, span: str | None) -> bool:
-        written = threading.Lock()
-        written.acquire()
-        with self._mutex:
-            # what a call has cost is worth a reserve that its further events may not use up
-            room = self._held_bytes * (5 if kind == Kind.LLM_CALL_END else 4) // 4
-            if self._closing or self._queued + len(data) > room:
-                return False
-            self._queue.append(_Line(data, kind, span, written))
-            self._queued += len(data)
-        self._ring.set()
-        if not self.health.slow and not written.acquire(timeout=SLOW):
-            self.health.took(2 * SLOW)
-        return True
+    def _batch(self) -> tuple[int, bytes]:
+        """The next lines of the round, as many as go in one write."""
+        lines: list[bytes] = []
+        size = 0
+        for data, _, _ in self._hand:
+            size += len(data)
+            if lines and size > BATCH_BYTES:
+                break
+            lines.append(data)
+        return len(lines), b"".join(lines)
 
     def _note(self, data: bytes, kind: Kind, span: str | None) -> None:
-        self.written += 1
         if self._unsynced is not None:
-            self._unsynced.append((self.written, data))
+            self._unsynced.append((self._taken, data))
         if span is not None:
             if kind == Kind.LLM_CALL_START:
                 self._open[span] = data
             elif kind == Kind.LLM_CALL_END:
                 self._open.pop(span, None)
 
-    # -- the thread
-
-    def _run(self) -> None:
-        pause = SLOW
-        while not self._closing or self._queue:
-            if not self._queue:
-                self._ring.wait()
-                self._ring.clear()
-            elif self._drain():
-                pause = SLOW
-            elif self._closing:
-                return
-            else:
-                self._ring.clear()
-                self._ring.wait(pause)
-                pause = min(2 * pause, WELL_AFTER)
-
-    def _drain(self) -> bool:
-        """Write what waits; false when the disk refuses."""
-        while self._queue:
-            with self._file:
-                batch = self._next()
-                began = self._clock.monotonic()
-                try:
-                    if self.tail.spoilt:
-                        self._switch(self._new_tail())
-                    self.tail.write(b"".join(line.data for line in batch))
-                except OSError as error:
-                    self.health.failed("write", error)
-                    return False
-                with self._mutex:
-                    for line in batch:
-                        self._queue.popleft()
-                        self._queued -= len(line.data)
-                        self._note(line.data, line.kind, line.span)
-            for line in batch:
-                line.written.release()
-            self.drained.advance(self.written)
-            self.health.worked("write")
-            self.health.took(self._clock.monotonic() - began)
-        return True
-
-    def _next(self) -> list[_Line]:
-        batch: list[_Line] = []
-        size = 0
-        with self._mutex:
-            for line in self._queue:
-                size += len(line.data)
-                if batch and size > BATCH_BYTES:
-                    break
-                batch.append(line)
-        return batch
-
-    # -- flushing and rotation, for the keeper's thread
-
-    def flush(self) -> None:
-        """Bring every line that is in a segment to the medium; a failure is noted, and the segment given up."""
-        with self._file:  # from here on no caller writes by itself
-            self._flushing = True
-        upto, current = self.written, self.tail
-        tails = [*self._retired, current]
+    def _rotate(self) -> None:
         try:
-            for tail in tails:
-                if not tail.spoilt:
-                    tail.sync()
+            self._switch(self._new_tail())
         except OSError as error:
-            current.spoilt = True
-            self.health.failed("flush", error)
-            return
-        finally:
-            self._flushing = False
-        for tail in tails[:-1]:
-            self._retired.remove(tail)
-            with contextlib.suppress(OSError):
-                tail.close()
-        if not current.spoilt:
-            self.health.worked("flush")
-            self._confirm(upto)
-
-    def _confirm(self, upto: int) -> None:
-        if self._unsynced is not None:
-            with self._file:
-                while self._unsynced and self._unsynced[0][0] <= upto:
-                    self._unsynced.popleft()
-        self.synced.advance(upto)
-
-    @property
-    def unflushed(self) -> bool:
-        """There is something to flush."""
-        return self.written > self.synced.value or bool(self._retired)
-
-    def rotate(self) -> None:
-        """Begin a new segment with a copy of every open call; the old one is complete from then on."""
-        try:
-            fresh = self._new_tail()
-            with self._file:
-                self._switch(fresh)
-        except OSError as error:
-            self.health.failed("write", error)
+            self.health.failed("begin", error)
 
     def _new_tail(self) -> Tail:
         number = next(self._numbers)
         return Tail(self._folder / segment_name(self._owner, number), number, self._disk)
 
     def _switch(self, fresh: Tail) -> None:
-        """Go on in a new segment; one that cannot be begun is taken away again. The caller holds the file."""
-        unsure = self._unsynced if self.tail.spoilt and self._unsynced else ()
-        head = b"".join(itertools.chain(self._open.values(), (line for _, line in unsure)))
+        """Go on in a new segment; one that cannot be begun is taken away again. Raises `OSError`."""
+        with self._mutex:
+            unsure = list(self._unsynced) if self.tail.spoilt and self._unsynced else []
         try:
-            if fresh.number < self.tail.number:  # the other thread has begun a later one
-                fresh.drop()
-                return
-            fresh.begin(head)
+            fresh.begin(b"".join((*self._open.values(), *(line for _, line in unsure))))
         except OSError:
             fresh.drop()
             raise
-        self._retired.append(self.tail)
-        self.tail = fresh
+        with self._mutex:
+            self._retired.append(self.tail)
+            self.tail = fresh
+        self.health.worked("begin")
+
+    # -- flushing, for the keeper's thread
+
+    def flush(self) -> None:
+        """Bring every round that is done to the medium; a failure is noted, and the segment given up."""
+        with self._mutex:
+            upto = self.done.value
+            retired, current = list(self._retired), self.tail
+        try:
+            for tail in (*retired, current):
+                if not tail.spoilt:
+                    tail.sync()
+        except OSError as error:
+            self.health.failed("flush", error)
+            # whichever it is by now: what is unsure is written again with its successor
+            self.tail.spoilt = True
+            return
+        for tail in retired:
+            with contextlib.suppress(OSError):
+                tail.close()
+        with self._mutex:
+            self._retired = [tail for tail in self._retired if tail not in retired]
+            if current.spoilt:
+                return
+            while self._unsynced and self._unsynced[0][0] <= upto:
+                self._unsynced.popleft()
+        self.health.worked("flush")
+        self.synced.advance(upto)
+
+    @property
+    def unflushed(self) -> bool:
+        """There is something to flush."""
+        return self.done.value > self.synced.value or bool(self._retired)
 
     # -- the end
 
@@ -262,28 +264,26 @@ class Writer:
         """Write what waits, for so many seconds at most; whether the thread has ended."""
         with self._mutex:
             self._closing = True
-        self._ring.set()
+            self._ring()
+        self._over.set()
         self._thread.join(within)
         return not self._thread.is_alive()
 
     def close(self) -> None:
         """Close the files, after the threads have ended."""
-        with self._file:
-            for tail in (*self._retired, self.tail):
-                with contextlib.suppress(OSError):
-                    tail.close()
-
-    @property
-    def holds_open_calls(self) -> bool:
-        """Some call has begun and not ended: its segment is still needed."""
-        return bool(self._open)
-
-    @property
-    def queued(self) -> int:
-        """Lines that wait for the disk."""
-        return len(self._queue)
+        for tail in (*self._retired, self.tail):
+            with contextlib.suppress(OSError):
+                tail.close()
 
     def forget(self) -> None:
         """Close the inherited descriptors in a forked child; the parent writes what waits."""
+        self._mutex = threading.Lock()
         for tail in (*self._retired, self.tail):
             tail.forget()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

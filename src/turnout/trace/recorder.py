@@ -14,7 +14,7 @@ from turnout.trace.traceparent import parse
 from turnout.types import Event, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from turnout.clock import Clock
     from turnout.types import Answer, Attempt, Call, Closed, Opened, Scope
@@ -46,12 +46,12 @@ class Recorder:
         return self._scribe.failures
 
     @property
-    def written(self) -> Callable[[], Awaitable[None]]:
+    def written(self) -> Callable[[], Coroutine[Any, Any, None]]:
         """Wait until what was written so far would survive this process: before a request leaves."""
         return self._journal.written
 
     @property
-    def durable(self) -> Callable[[], Awaitable[None]]:
+    def durable(self) -> Callable[[], Coroutine[Any, Any, None]]:
         """Wait until what was written so far is as safe as the journal promises: before an answer leaves."""
         return self._journal.durable
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DAY = 86_400_000_000
-MARK = Mark(owner="benchmark", host="", boot="", spool="", at=0)
+MARK = Mark(owner="benchmark", host="", boot="", spool="", at=NOON)
 
 
 def build(store: Store, calls: int) -> None:

@@ -56,7 +56,7 @@ def test_mutants_are_programs(module: str) -> None:
     """Each mutant of the record can be compiled, is another program than the right one, and has a name of its own."""
     right = ast.dump(ast.parse((ROOT / f"src/turnout/storage/{module}.py").read_bytes()))
     found = offered(module)
-    assert len({mutant.name for mutant in found}) == len(found) > 20
+    assert len({mutant.name for mutant in found}) == len(found) > 10
     for mutant in found:
         assert ast.dump(ast.parse(mutant.source)) != right
         assert mutant.line in mutant.lines

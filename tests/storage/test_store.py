@@ -8,7 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,6 +19,9 @@ from turnout.errors import StoreFailed
 from turnout.storage import address, sqlite, tables
 from turnout.storage.rebuild import rebuild
 from turnout.storage.store import Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FORK = """
 import os, sys
@@ -208,27 +211,3 @@ def test_backup(store: Store, tmp_path: Path) -> None:
     with pytest.raises(StoreFailed, match="exists"):
         store.backup(copy)
     store.close()
-
-
-def test_network_file_systems(tmp_path: Path) -> None:
-    """The innermost mount decides what a folder is on, and a network one is refused with a way out."""
-    mounts = tmp_path / "mounts"
-    mounts.write_text(
-        "/dev/sda / ext4 rw 0 0\nserver:/home /home nfs4 rw 0 0\n/dev/sdb /home/my\\040data xfs rw 0 0\n"
-    )
-    kinds = [
-        sqlite._file_system(Path(folder), mounts)
-        for folder in ("/srv/turnout", "/home", "/home/anna/x", "/home/my data/x", "/homes")
-    ]
-    assert kinds == ["ext4", "nfs4", "nfs4", "xfs", "ext4"]
-    assert sqlite._file_system(Path("/srv"), tmp_path / "nothing") == ""
-
-
-def test_a_network_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is created on a network file system; the error names PostgreSQL and TURNOUT_HOME."""
-    monkeypatch.setattr(sqlite, "NETWORK", frozenset({sqlite._file_system(tmp_path.resolve())}))
-    store = Store(address.read(None, tmp_path / "home"))
-    with pytest.raises(StoreFailed, match="network file system") as caught:
-        store.open()
-    assert "TURNOUT_HOME" in caught.value.hint
-    assert not (tmp_path / "home").exists()

@@ -48,6 +48,11 @@ def status(as_json: bool) -> None:  # noqa: FBT001
         click.echo(f"{name:16} {'-' if value is None else value}")
     for name, count in rows.items():
         click.echo(f"{name:24} {count:>12,} rows")
+    if facts["stray_events"]:
+        click.echo(
+            "stray_events lie in no day: a clock was wrong, or they came late; `turnout doctor --reach`",
+            err=True,
+        )
 
 
 @command.command(name="backup")
@@ -114,7 +119,7 @@ def rebuild(as_json: bool) -> None:  # noqa: FBT001
 def _status(store: Store, spool: Spool) -> dict[str, Any]:
     from sqlalchemy import func, select  # noqa: PLC0415 - loads SQLAlchemy
 
-    from turnout.storage import intake, schema, tables  # noqa: PLC0415
+    from turnout.storage import intake, partitions, schema, tables  # noqa: PLC0415
 
     revision = schema.revision(store.backend)
     facts: dict[str, Any] = {
@@ -127,6 +132,7 @@ def _status(store: Store, spool: Spool) -> dict[str, Any]:
         "behind_bytes": None,
         "events_since": None,
         "costs_since": None,
+        "stray_events": None,
         "rows": {},
     }
     if revision != tables.REVISION:
@@ -135,6 +141,8 @@ def _status(store: Store, spool: Spool) -> dict[str, Any]:
         meta = {row.name: row.value for row in connection.execute(select(tables.meta))}
         for name, table in tables.metadata.tables.items():
             facts["rows"][name] = connection.execute(select(func.count()).select_from(table)).scalar_one()
+        if store.address.is_postgres:
+            facts["stray_events"] = partitions.strays(connection)
     facts["id"] = meta.get("store")
     for name in ("events_since", "costs_since"):
         if name in meta:

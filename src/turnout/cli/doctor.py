@@ -15,7 +15,7 @@ import msgspec
 from turnout.cli.config import blotted, loaded, shown_url
 from turnout.cli.shared import as_json, print_json, with_client
 from turnout.clock import Clock, as_datetime
-from turnout.errors import ConfigError, ProviderError
+from turnout.errors import ConfigError, ProviderError, TurnoutError
 from turnout.providers import local
 from turnout.providers.base import Request, Timeouts, Transport
 from turnout.registry.reading import overlay, shipped
@@ -82,6 +82,7 @@ def examine(*, reach: bool) -> list[Check]:
         today = Clock().today()
         done += [prices(rows, today), *retirements(rows, today), *calendars(settings, today)]
     done += [home(settings.home), record(settings)] if settings else []
+    done += log_days(settings) if settings and reach else []
     done.append(versions({name: installed(name) for name in PACKAGES}))
     return done + (with_client(lambda client: reached(client, endpoints)) if reach and rows else [])
 
@@ -229,6 +230,32 @@ def record(settings: Settings) -> Check:
         what = f"could not be put into {where}: {', '.join(path.name for path in aside)}"
         return Check("record", "warn", what, f"look at them, then: rm {' '.join(map(str, aside))}")
     return Check("record", "ok", "in memory, kept nowhere" if where.is_memory else str(where))
+
+
+def log_days(settings: Settings) -> Iterator[Check]:
+    """On PostgreSQL every event lies in the partition of its day."""
+    from turnout.storage import access, partitions, schema, tables  # noqa: PLC0415 - loads SQLAlchemy
+
+    strays = 0
+    try:
+        if not access.configured(settings).is_postgres:
+            return
+        with access.using(settings) as store:
+            if schema.revision(store.backend) == tables.REVISION:
+                with store.backend.reading() as connection:
+                    strays = partitions.strays(connection)
+    except TurnoutError as error:
+        yield Check("log days", "fail", blotted(error.message), error.hint)
+        return
+    what = (
+        f"events that lie in no day but in events_default, for a clock was wrong or they came late: {strays}"
+    )
+    fix = "set the clocks of hosts that call; late events go, and days to come are made, within the hour"
+    yield (
+        Check("log days", "warn", what, fix)
+        if strays
+        else Check("log days", "ok", "every event lies in its day")
+    )
 
 
 def installed(package: str) -> str | None:

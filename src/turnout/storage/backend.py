@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -36,6 +36,17 @@ class Backend(Protocol):
 
     def merge(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
         """Add rows to a table, by its columns' `merge`; a row of the log that stands already is left alone."""
+        ...
+
+    def prepare_log(self, moments: Iterable[int], now: int) -> None:
+        """Before a transaction that adds events of these moments; `now` in microseconds UTC as well."""
+        ...
+
+    def roll_log(self, now: int, until: int) -> int:
+        """Drop what of the log can go as a whole because it is older than `until`, and prepare what comes after `now`.
+
+        Returns where the log begins then, or `until`: traces that ended before go one by one, with their events.
+        """
         ...
 
     def writer(self, owner: str) -> str:
@@ -83,9 +94,11 @@ def _change(table: str, name: str, merge: str) -> str:
     }[merge]
 
 
-@cache
-def insert(table: Table, mark: str) -> str:
-    """`INSERT INTO ...` with a place for every column, then the merge."""
-    names = ", ".join(column.name for column in table.columns)
-    places = ", ".join([mark] * len(table.columns))
+@lru_cache(maxsize=512)
+def insert(table: Table, mark: str, given: tuple[int, ...] | None = None) -> str:
+    """`INSERT INTO ...` with a place for the columns of these positions, all when `None`, then the merge."""
+    columns = list(table.columns)
+    named = columns if given is None else [columns[position] for position in given]
+    names = ", ".join(column.name for column in named)
+    places = ", ".join([mark] * len(named))
     return f"INSERT INTO {table.name} ({names}) VALUES ({places}) {merge_clause(table)}"  # noqa: S608 - names of tables.py

@@ -55,13 +55,18 @@ def scan(data: bytes) -> Scan:
     payloads: list[bytes] = []
     at = damaged = 0
     while at < len(data):
-        payload = _record(data, at)
-        if payload is not None:
+        line_end = data.find(b"\n", at)
+        payload = data[at + HEAD : line_end]
+        if line_end >= 0 and data.startswith(_head(payload), at):
             payloads.append(payload)
-            at += HEAD + len(payload) + 1
+            at = line_end + 1
+            continue
+        unended = _record(data, at)
+        if unended is not None:
+            payloads.append(unended)
+            at += HEAD + len(unended) + 1
             damaged += data[at - 1] != ord("\n")
             continue
-        line_end = data.find(b"\n", at)
         if line_end < 0:
             break
         damaged += line_end + 1 - at
@@ -69,8 +74,12 @@ def scan(data: bytes) -> Scan:
     return Scan(payloads, at, damaged)
 
 
+def _head(payload: bytes) -> bytes:
+    return b"%08x %08x " % (crc32(payload), len(payload))
+
+
 def _record(data: bytes, at: int) -> bytes | None:
-    """The record that begins here, if it is whole and every bit of it is right."""
+    """The record that begins here, if it is whole and every bit of it is right, whatever byte comes after it."""
     head = data[at : at + HEAD]
     try:
         length = int(head[9:17], 16)
@@ -80,4 +89,4 @@ def _record(data: bytes, at: int) -> bytes | None:
     if length < 0 or end >= len(data):
         return None
     payload = data[at + HEAD : end]
-    return payload if head == b"%08x %08x " % (crc32(payload), length) else None
+    return payload if head == _head(payload) else None

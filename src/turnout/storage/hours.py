@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, func, select
 
-from turnout.storage import rollup, tables
+from turnout.storage import driver, rollup, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,13 +18,17 @@ if TYPE_CHECKING:
 MOST_SERIES = 2_000
 """Of one hour and writer; what comes after them is counted as `OTHER`."""
 MOST_ROWS = 1_024
-"""Asked for at once: SQLite takes 32,766 values in a statement."""
+"""Asked for at once: PostgreSQL takes 65,535 values in a statement, and each takes five."""
 OTHER = "other"
 """The agent, model and provider of series beyond the bound."""
 _HOURS = tables.rollup_hours
+_ONE = (
+    "SELECT hour, agent, model, provider, latency FROM rollup_hours "
+    "WHERE hour = ? AND agent = ? AND model = ? AND provider = ? AND writer = ?"
+)
 _COUNTED = (
     select(_HOURS.c.hour, func.count())
-    .where(_HOURS.c.hour.in_(bindparam("hours", expanding=True)), _HOURS.c.writer == bindparam("writer"))
+    .where(_HOURS.c.hour.in_(bindparam("hours")), _HOURS.c.writer == bindparam("writer"))
     .group_by(_HOURS.c.hour)
 )
 
@@ -52,34 +55,40 @@ def changed_rows(connection: Connection, found: Changes, writer: str) -> list[tu
 def latencies(connection: Connection, wanted: Iterable[Series], writer: str) -> dict[Series, int]:
     """The histograms that stand: of some series, and of what else their hours counted."""
     rows = sorted({*wanted, *((series[0], OTHER, OTHER, OTHER) for series in wanted)})
-    mark, found = "?" if connection.dialect.name == "sqlite" else "%s", {}
+    ask = _each if connection.dialect.name == "sqlite" else _joined
+    return {(row[0], row[1], row[2], row[3]): rollup.unpack(row[4]) for row in ask(connection, rows, writer)}
+
+
+def _each(connection: Connection, rows: list[Series], writer: str) -> list[tuple[Any, ...]]:
+    """One by one: nothing is between the program and SQLite."""
+    return driver.fetched(connection, _ONE, [(*series, writer) for series in rows])
+
+
+def _joined(connection: Connection, rows: list[Series], writer: str) -> list[tuple[Any, ...]]:
+    """Many at a time; PostgreSQL is asked over a socket."""
+    found: list[tuple[Any, ...]] = []
     for begin in range(0, len(rows), MOST_ROWS):
         asked = rows[begin : begin + MOST_ROWS]
-        asked += [asked[-1]] * (-len(asked) % 16)  # few statements, each prepared once
-        values = tuple(value for series in asked for value in (*series, writer))
-        for row in connection.exec_driver_sql(_standing(len(asked), mark), values):
-            found[row[0], row[1], row[2], row[3]] = rollup.unpack(row[4])
+        values = tuple([value for series in asked for value in (*series, writer)])
+        found += connection.exec_driver_sql(_standing(len(asked)), values)
     return found
 
 
 def _without_nul(series: Series) -> Series:
     """As PostgreSQL keeps it: what stands is looked up by these."""
-    hour, *names = series
-    if not any("\x00" in name for name in names):
+    hour, agent, model, provider = series
+    if "\x00" not in agent + model + provider:
         return series
-    agent, model, provider = (name.replace("\x00", "\ufffd") for name in names)
+    agent, model, provider = (name.replace("\x00", "\ufffd") for name in (agent, model, provider))
     return (hour, agent, model, provider)
 
 
-@cache
-def _standing(rows: int, mark: str) -> str:
-    each = f"({', '.join([mark] * 5)})"
-    # SQLite reads the whole table for a row-wise IN, and looks each row up for a join in this order.
+def _standing(rows: int) -> str:
+    each = "(%s, %s, %s, %s, %s)"
     return (
         f"WITH wanted (hour, agent, model, provider, writer) AS (VALUES {', '.join([each] * rows)}) "  # noqa: S608 - marks alone
-        "SELECT r.hour, r.agent, r.model, r.provider, r.latency FROM wanted AS w CROSS JOIN rollup_hours AS r "
-        "WHERE r.hour = w.hour AND r.agent = w.agent AND r.model = w.model AND r.provider = w.provider "
-        "AND r.writer = w.writer"
+        "SELECT r.hour, r.agent, r.model, r.provider, r.latency FROM wanted AS w JOIN rollup_hours AS r "
+        "USING (hour, agent, model, provider, writer)"
     )
 
 

@@ -15,7 +15,7 @@ _LAST_MOMENT = 253_402_300_799_000_000
 _NOTHING = msgspec.Raw(b"{}")
 
 
-class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """An `Event` as its bytes say it: of any kind, also one that this version does not know, facts unread."""
 
     id: str
@@ -159,8 +159,9 @@ def _counts(usage: Usage) -> tuple[int | str | None, ...]:
         usage.output_tokens,
         usage.reasoning_tokens,
     )
-    if any(count is not None and count >= _LARGEST for count in counts):
-        counts = tuple(map(fits, counts))  # type: ignore[assignment]  # five again
+    for count in counts:
+        if count is not None and not -_LARGEST < count < _LARGEST:
+            return (*map(fits, counts), usage.source)
     return (*counts, usage.source)
 
 
@@ -170,7 +171,9 @@ def _tags(opened: Opened) -> str:
 
 def fits(value: int | None) -> int | None:
     """A number as a column can hold it: a provider may report any number of tokens."""
-    return value if value is None or -_LARGEST < value < _LARGEST else _LARGEST
+    if value is None or -_LARGEST < value < _LARGEST:
+        return value
+    return _LARGEST if value > 0 else -_LARGEST
 
 
 def when(at: int) -> int:

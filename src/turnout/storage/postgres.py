@@ -1,4 +1,7 @@
-"""PostgreSQL 15 or newer through psycopg: rows go in by COPY to a temporary table, then one INSERT."""
+"""PostgreSQL 15 or newer through psycopg: rows go in by COPY to a temporary table, then one INSERT.
+
+The log is kept by days: see `partitions.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, make_url
-from sqlalchemy.exc import DataError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 from turnout.errors import StoreFailed
 from turnout.storage.backend import LOG, insert, merge_clause
+from turnout.storage.partitions import Partitions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from sqlalchemy import Connection, Engine, Table
@@ -33,6 +38,7 @@ class PostgresServer:
     def __init__(self, url: str) -> None:
         self._url = url
         self._engine = self._make()
+        self._partitions = Partitions(self._begin)
         _opened.add(self)
 
     def _make(self) -> Engine:
@@ -51,12 +57,20 @@ class PostgresServer:
                 "a postgresql:// address needs psycopg", hint='pip install "turnout[postgres]"'
             ) from None
 
+    def _begin(self) -> AbstractContextManager[Connection]:
+        """Of the engine of now: a forked child has another."""
+        return self._engine.begin()
+
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Rows are locked in the order of their keys, so that two writers never wait for each other in a circle."""
-        with self._engine.begin() as connection:
-            connection.exec_driver_sql("SET LOCAL lock_timeout = '10s'")
-            yield connection
+        try:
+            with self._engine.begin() as connection:
+                connection.exec_driver_sql("SET LOCAL lock_timeout = '10s'")
+                yield connection
+        except DBAPIError:
+            self._partitions.forget()
+            raise
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -102,6 +116,14 @@ class PostgresServer:
             f"{merge_clause(table)}"
         )
         connection.exec_driver_sql(f"TRUNCATE {incoming}")
+
+    def prepare_log(self, moments: Iterable[int], now: int) -> None:
+        """Make the days of these moments, but for those that no sane clock shows."""
+        self._partitions.provide(moments, now)
+
+    def roll_log(self, now: int, until: int) -> int:
+        """Make the week ahead, drop the days that have ended."""
+        return self._partitions.roll(now, until)
 
     def writer(self, owner: str) -> str:
         """Each its own rows, so that no two wait for each other."""

@@ -8,8 +8,7 @@ same events gives the same tables.
 from __future__ import annotations
 
 from collections import defaultdict
-from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from turnout.storage import rollup
 from turnout.storage.batch import DAY_US
@@ -25,8 +24,10 @@ HOUR_US = 3_600_000_000
 
 Series = tuple[int, str, str, str]
 """What the hourly sums are kept by: hour, agent, model, provider."""
+_Key = TypeVar("_Key")
 Totals = tuple[int, ...]
 """In the order of `tables.TOTALS`."""
+_Parts = dict[_Key, list[Totals]]
 
 
 class Changes:
@@ -40,23 +41,32 @@ class Changes:
         self.hours: dict[Series, Totals] = {}
         self.latency: defaultdict[Series, int] = defaultdict(int)
 
-    def count(self, row: CostRow, sign: int = 1) -> None:
-        """Add what a row contributes to every sum it belongs to, or take it away again."""
-        totals = contribution(row)
-        if totals is None:
-            return
-        if sign < 0:
-            totals = tuple(-value for value in totals)
-        _add(self.traces, row.trace_id, totals)
-        at = row.at
-        _add(self.days, (at - at % DAY_US, row.user_id or "", row.session_id or ""), totals)
-        series = (at - at % HOUR_US, row.agent, row.model, row.provider)
-        latency = row.duration_us
-        self.add(series, totals, 0 if row.outcome != "ok" or latency is None else sign * rollup.one(latency))
+    def count(self, *rows: CostRow, sign: int = 1) -> None:
+        """Add what rows contribute to every sum they belong to, or take it away again."""
+        traces: _Parts[str] = {}
+        days: _Parts[UsageDay] = {}
+        hours: _Parts[Series] = {}
+        latency = self.latency
+        for row in rows:
+            totals = contribution(row)
+            if totals is None:
+                continue
+            if sign < 0:
+                totals = tuple([-value for value in totals])
+            at = row.at
+            series = (at - at % HOUR_US, row.agent, row.model, row.provider)
+            traces.setdefault(row.trace_id, []).append(totals)
+            days.setdefault((at - at % DAY_US, row.user_id or "", row.session_id or ""), []).append(totals)
+            hours.setdefault(series, []).append(totals)
+            if row.outcome == "ok" and row.duration_us is not None:
+                latency[series] += sign * rollup.one(row.duration_us)
+        _add(self.traces, traces)
+        _add(self.days, days)
+        _add(self.hours, hours)
 
     def add(self, series: Series, totals: Totals, latency: int) -> None:
         """More of an hour."""
-        _add(self.hours, series, totals)
+        _add(self.hours, {series: [totals]})
         if latency:
             self.latency[series] += latency
 
@@ -72,11 +82,8 @@ def changes(
             found.new.append(row)
         elif RANK[row.state] > RANK[state]:
             found.higher.append(row)
-            if row.id in standing:
-                found.count(standing[row.id], -1)
-        else:
-            continue
-        found.count(row)
+    found.count(*found.new, *found.higher)
+    found.count(*[standing[row.id] for row in found.higher if row.id in standing], sign=-1)
     return found
 
 
@@ -101,6 +108,8 @@ def contribution(row: CostRow) -> Totals | None:
     )
 
 
-def _add(sums: dict[Any, Totals], key: Any, totals: Totals) -> None:
-    known = sums.get(key)
-    sums[key] = totals if known is None else tuple(map(add, known, totals))
+def _add(sums: dict[_Key, Totals], parts: _Parts[_Key]) -> None:
+    for key, totals in parts.items():
+        if key in sums:
+            totals.append(sums[key])
+        sums[key] = totals[0] if len(totals) == 1 else tuple(map(sum, zip(*totals, strict=True)))

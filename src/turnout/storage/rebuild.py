@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import delete, or_, select, tuple_, update
+from sqlalchemy import delete, select, tuple_, update
 
 from turnout.storage import retention, tables
 from turnout.storage.batch import DAY_US, UNHEARD, Batch
@@ -46,6 +46,9 @@ def rebuild(store: Store) -> Rebuilt:
     with store.write() as connection:
         if backend.name == "postgresql":
             connection.exec_driver_sql("LOCK TABLE cost_records IN EXCLUSIVE MODE")
+            connection.exec_driver_sql(
+                "LOCK TABLE events IN ACCESS SHARE MODE"
+            )  # no day is dropped meanwhile
         log_since, costs_since = (retention.since(connection, name) for name in ("events", "costs"))
         _clear(connection, log_since, costs_since)
         events = sum(_replay(backend, connection, payloads) for payloads in _log(connection))
@@ -54,10 +57,9 @@ def rebuild(store: Store) -> Rebuilt:
 
 
 def _clear(connection: Connection, log_since: int, costs_since: int) -> None:
-    costs, traces, days, hours = tables.cost_records, tables.traces, tables.usage_days, tables.rollup_hours
-    logged = select(traces.c.trace_id)
-    connection.execute(delete(costs).where(or_(costs.c.at >= log_since, costs.c.trace_id.in_(logged))))
-    connection.execute(delete(traces))
+    costs, days, hours = tables.cost_records, tables.usage_days, tables.rollup_hours
+    connection.execute(delete(costs).where(costs.c.at >= log_since))
+    connection.execute(delete(tables.traces))
     connection.execute(delete(days).where(days.c.day >= log_since))
     first = _first_whole_day(costs_since)
     connection.execute(update(days).where(days.c.day >= first).values(dict.fromkeys(tables.TOTALS, 0)))

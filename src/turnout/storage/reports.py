@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from operator import itemgetter
+from operator import add, itemgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, select
+from sqlalchemy import ColumnElement, Row, Select, func, select
 
 from turnout.storage import retention, rollup, tables
 from turnout.storage.batch import DAY_US
@@ -33,10 +33,15 @@ if TYPE_CHECKING:
 
     from turnout.storage.store import Store
 
+    Columns = Sequence[ColumnElement[Any]]
+    Sums = tuple[tuple[Any, ...], list[bytes]]
+
 __all__ = ["By", "CostLine", "Dimension", "Line", "Reports", "SeriesLine"]
 FOREVER = 2**62
 CALL_US = 24 * HOUR_US
 """Attempts of a call begin within a day of it."""
+FINE = {"hour", "agent", "model"}
+"""Dimensions in which few rows are left to be summed."""
 _KINDS = frozenset(Kind)
 _COSTS, _HOURS = tables.cost_records, tables.rollup_hours
 
@@ -75,31 +80,26 @@ class Reports:
             begin = since // HOUR_US * HOUR_US
             if begin < retention.since(connection, "hours"):
                 begin = since // DAY_US * DAY_US
-            sums = _raw(connection, summed_hours(columns, begin, until))
-            period = (_HOURS.c.hour >= begin, _HOURS.c.hour < until)
-            latencies: defaultdict[tuple[Any, ...], list[bytes]] = defaultdict(list)
-            for row in _raw(connection, select(*columns, _HOURS.c.latency).where(*period)):
-                latencies[row[:depth]].append(row[depth])
+            summed = _added_up if set(by) >= FINE else _summed
+            found = summed(connection, columns, begin, until)
         if order != list(by):
-            sums.sort(key=itemgetter(*(order.index(name) for name in by)))
+            asked = itemgetter(*(order.index(name) for name in by))
+            found.sort(key=lambda pair: asked(pair[0]))
         named = itemgetter(*(order.index(name) if name in order else -1 for name in DIMENSIONS))
         return [
-            SeriesLine(
-                *row[depth:],
-                *named((*row, None)),
-                *rollup.quantiles(latencies[row[:depth]], 0.5, 0.95),
-            )
-            for row in sums
-            if row[depth] is not None
+            SeriesLine(*row[depth:], *named((*row, None)), *rollup.quantiles(latencies, 0.5, 0.95))
+            for row, latencies in found
         ]
 
     def call(self, call: str) -> list[CostRow]:
         """The attempts of a call, in their order; none when it is not known, or not in the tables yet."""
         at = _began(call)
         near = _COSTS.c.at.between(at - CALL_US, at + CALL_US) if at is not None else _COSTS.c.at >= 0
-        own = _COSTS.c.id.in_(_attempts([call]))  # its trace has its name, unless one was active
         asked = select(_COSTS).where(_COSTS.c.call_id == call).order_by(_COSTS.c.number, _COSTS.c.at)
         with self._store.read() as connection:
+            own = _COSTS.c.id.in_(
+                _attempts(connection, [call])
+            )  # its trace has its name, unless one was active
             rows = _raw(connection, asked.where(own)) or _raw(connection, asked.where(near))
         return [CostRow._make(row) for row in rows]
 
@@ -122,14 +122,11 @@ class Reports:
             .order_by(traces.c.started_at.desc())
             .limit(limit)
         )
-        rows = (
-            select(_COSTS)
-            .where(_COSTS.c.id.in_(_attempts(latest)))
-            .order_by(_COSTS.c.at.desc(), _COSTS.c.id)
-            .limit(limit)
-        )
+        rows = select(_COSTS).order_by(_COSTS.c.at.desc(), _COSTS.c.id).limit(limit)
         with self._store.read() as connection:
-            return [CostRow._make(row) for row in connection.execute(rows)]
+            found = connection.execute(latest).scalars().all()
+            own = _COSTS.c.id.in_(_attempts(connection, found))
+            return [CostRow._make(row) for row in connection.execute(rows.where(own))]
 
     def trace(self, trace: str) -> list[Event]:
         """The events of a trace in the order they happened; none when there is no such trace.
@@ -139,7 +136,7 @@ class Reports:
         events, bodies = tables.events, tables.bodies
         with self._store.read() as connection:
             rows = connection.execute(
-                select(events).where(events.c.trace_id == trace).order_by(events.c.at, events.c.id)
+                select(events).where(_of(connection, [trace])).order_by(events.c.at, events.c.id)
             ).fetchall()
             asked = select(bodies.c.event_id, bodies.c.body).where(bodies.c.trace_id == trace)
             said: dict[str, str] = {row.event_id: row.body for row in connection.execute(asked)}
@@ -168,11 +165,47 @@ class Reports:
             return list(connection.execute(asked if where is None else asked.where(where)).scalars())
 
 
-def _attempts(traces: Sequence[str] | Select[tuple[str]]) -> Select[tuple[str | None]]:
+def _of(connection: Connection, traces: Sequence[str]) -> ColumnElement[bool]:
+    """Which events are of these traces: their heads say when, so that a log that is kept by days reads no other day."""
+    heads, events = tables.traces.c, tables.events.c
+    times = select(func.min(heads.started_at), func.max(heads.ended_at)).where(heads.trace_id.in_(traces))
+    first, last = connection.execute(times).one()
+    return events.trace_id.in_(traces) & events.at.between(first, last)
+
+
+def _attempts(connection: Connection, traces: Sequence[str]) -> Select[tuple[str | None]]:
     """The ids of the attempts that the log knows of some traces."""
     events = tables.events
     kinds = (Kind.LLM_CALL_START, Kind.LLM_CALL_END)
-    return select(events.c.span).where(events.c.trace_id.in_(traces), events.c.kind.in_(kinds))
+    return select(events.c.span).where(_of(connection, traces), events.c.kind.in_(kinds))
+
+
+def _summed(connection: Connection, columns: Columns, begin: int, until: int) -> list[Sums]:
+    depth = len(columns)
+    latencies: defaultdict[tuple[Any, ...], list[bytes]] = defaultdict(list)
+    period = (_HOURS.c.hour >= begin, _HOURS.c.hour < until)
+    for row in _raw(connection, select(*columns, _HOURS.c.latency).where(*period)):
+        latencies[row[:-1]].append(row[-1])
+    sums = _raw(connection, summed_hours(columns, begin, until))
+    return [(row, latencies[row[:depth]]) for row in sums if row[depth] is not None]
+
+
+def _added_up(connection: Connection, columns: Columns, begin: int, until: int) -> list[Sums]:
+    """The same, added up here: where few rows share a line, grouping them costs more than reading them."""
+    totals = [_HOURS.c[name] for name in tables.TOTALS]
+    period = (_HOURS.c.hour >= begin, _HOURS.c.hour < until)
+    rows = _raw(connection, select(*columns, *totals, _HOURS.c.latency).where(*period).order_by(*columns))
+    depth, last = len(columns), None
+    found: list[Sums] = []
+    for row in rows:
+        key = row[:depth]
+        if key == last:
+            before, latencies = found.pop()
+            found.append((key + tuple(map(add, before[depth:], row[depth:-1])), [*latencies, row[-1]]))
+        else:
+            found.append((row[:-1], [row[-1]]))
+        last = key
+    return found
 
 
 def _raw(connection: Connection, asked: Select[Any]) -> list[tuple[Any, ...]]:

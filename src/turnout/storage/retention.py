@@ -8,6 +8,7 @@ from sqlalchemy import delete, select
 
 from turnout.storage import hours, rollup, tables
 from turnout.storage.batch import DAY_US
+from turnout.storage.horizon import advance, since
 from turnout.storage.posting import HOUR_US, Changes
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from turnout.storage.keep import Keep
     from turnout.storage.store import Store
 
+__all__ = ["claim", "fold", "since", "sweep"]
 SLICE = 5_000
 TRACES = 500
 OPEN_HOURS = 2
@@ -28,28 +30,22 @@ HOURLY_DAYS = 90
 def claim(store: Store, now: int) -> bool:
     """Whether it is this process's turn: once an hour, one of all that share the store."""
     with store.write() as connection:
-        if now - _noted(connection, "swept_at") < HOUR_US:
-            return False
-        _note(store.backend, connection, "swept_at", now)
-        return True
+        return advance(connection, "swept_at", now, HOUR_US)
 
 
 def sweep(store: Store, keep: Keep, now: int) -> bool:
     """Take away one slice of what is too old and fold the closed hours; whether there may be more."""
     events_until, costs_until = now - keep.events * DAY_US, now - keep.costs * DAY_US
+    events_until = store.backend.roll_log(now, events_until)
     with store.write() as connection:
-        more = _sweep_bodies(connection, now)
-        more = _sweep_traces(store.backend, connection, events_until) or more
-        more = _sweep_costs(store.backend, connection, costs_until) or more
+        # Tables in the order of a batch, or the two wait for each other.
+        more = _sweep_costs(connection, costs_until)
+        more = _sweep_bodies(connection, now) or more
+        more = _sweep_traces(connection, events_until) or more
         fold(store.backend, connection, now)
     if not more:
         store.backend.tidy()
     return more
-
-
-def since(connection: Connection, name: str) -> int:
-    """From when on nothing has been deleted of `events` or `costs`, or folded of `hours`; 0 when nothing ever was."""
-    return _noted(connection, f"{name}_since")
 
 
 def _sweep_bodies(connection: Connection, now: int) -> bool:
@@ -62,9 +58,9 @@ def _sweep_bodies(connection: Connection, now: int) -> bool:
     return len(old) == SLICE
 
 
-def _sweep_traces(backend: Backend, connection: Connection, until: int) -> bool:
+def _sweep_traces(connection: Connection, until: int) -> bool:
     """A trace goes as a whole, when its last event is too old."""
-    traces = tables.traces
+    events, bodies, traces = tables.events, tables.bodies, tables.traces
     old = list(
         connection.execute(
             select(traces.c.trace_id)
@@ -73,19 +69,20 @@ def _sweep_traces(backend: Backend, connection: Connection, until: int) -> bool:
             .limit(TRACES)
         ).scalars()
     )
-    for table in (tables.events, tables.bodies, traces) if old else ():
-        connection.execute(delete(table).where(table.c.trace_id.in_(old)))
     if old:
-        _note(backend, connection, "events_since", until)
+        connection.execute(delete(events).where(events.c.trace_id.in_(old), events.c.at < until))
+        connection.execute(delete(bodies).where(bodies.c.trace_id.in_(old)))
+        connection.execute(delete(traces).where(traces.c.trace_id.in_(old), traces.c.ended_at < until))
+        advance(connection, "events_since", until)
     return len(old) == TRACES
 
 
-def _sweep_costs(backend: Backend, connection: Connection, until: int) -> bool:
+def _sweep_costs(connection: Connection, until: int) -> bool:
     costs = tables.cost_records
     old = select(costs.c.id).where(costs.c.at < until).limit(SLICE)
     gone = connection.execute(delete(costs).where(costs.c.id.in_(old))).rowcount
     if gone:
-        _note(backend, connection, "costs_since", until)
+        advance(connection, "costs_since", until)
     return gone == SLICE
 
 
@@ -97,8 +94,7 @@ def fold(backend: Backend, connection: Connection, now: int) -> None:
     rows = tables.rollup_hours.c
     _fold(backend, connection, HOUR_US, (rows.writer != "") & (rows.hour < now - OPEN_HOURS * HOUR_US))
     old = (now - HOURLY_DAYS * DAY_US) // DAY_US * DAY_US
-    if _noted(connection, "hours_since") < old:
-        _note(backend, connection, "hours_since", old)
+    advance(connection, "hours_since", old)
     _fold(backend, connection, DAY_US, (rows.hour < old) & (rows.hour % DAY_US != 0))
 
 
@@ -115,12 +111,3 @@ def _fold(backend: Backend, connection: Connection, length: int, which: ColumnEl
         first, last = min(found.hours)[0], max(found.hours)[0]
         connection.execute(select(table.c.hour).where(table.c.hour.between(first, last)).with_for_update())
     backend.merge(connection, table, hours.changed_rows(connection, found, ""))
-
-
-def _noted(connection: Connection, name: str) -> int:
-    value = connection.execute(select(tables.meta.c.value).where(tables.meta.c.name == name)).scalar()
-    return int(value or 0)
-
-
-def _note(backend: Backend, connection: Connection, name: str, value: int) -> None:
-    backend.merge(connection, tables.meta, [(name, str(value))])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
@@ -22,16 +22,14 @@ BUCKETS = 224
 SHORTEST_US = 100
 BITS = 32
 _BYTES = BITS // 8
-_SCALE = 1 / math.log(BASE)
+_BEGINNINGS = [math.ceil(SHORTEST_US * BASE**bucket) for bucket in range(1, BUCKETS)]
 _UNIT = [1 << (BITS * bucket) for bucket in range(BUCKETS)]
 _MIDDLES = [SHORTEST_US * BASE ** (bucket + 0.5) for bucket in range(BUCKETS)]
 
 
 def bucket(microseconds: int) -> int:
     """The bucket of a latency."""
-    if microseconds <= SHORTEST_US:
-        return 0
-    return min(int(math.log(microseconds / SHORTEST_US) * _SCALE), BUCKETS - 1)
+    return bisect_right(_BEGINNINGS, microseconds)
 
 
 def one(microseconds: int) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 from sqlalchemy.exc import DatabaseError
 
 from turnout.errors import StoreFailed
+from turnout.storage import before_migration
 from turnout.storage.tables import REVISION
 
 if TYPE_CHECKING:
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
     from turnout.storage.backend import Backend
 
 FOLDER = Path(__file__).parent / "migrations"
+_STANDING = text("SELECT version_num FROM alembic_version")
 
 
 def revision(backend: Backend) -> str | None:
     """The store's own; `None` of an empty one."""
     try:
         with backend.reading() as connection:
-            found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+            found: str | None = connection.execute(_STANDING).scalar()
     except DatabaseError as error:
         if "alembic_version" not in str(error.orig):
             raise
@@ -31,16 +33,19 @@ def revision(backend: Backend) -> str | None:
     return found
 
 
-def migrate(backend: Backend, *, to: str = REVISION) -> bool:
+def migrate(backend: Backend, *, to: str = REVISION, file: Path | None = None) -> bool:
     """Bring the schema up to `to`, while others wait; whether there was anything to do.
 
-    Raises `StoreFailed` when the store is a later turnout's.
+    A SQLite `file` that holds data is copied before. Raises `StoreFailed` when the store is a later turnout's, or
+    cannot be copied.
     """
     standing = revision(backend)
     refuse_newer(standing)
     if standing is not None and standing >= to:
         return False
     with backend.migrating() as connection:
+        if file is not None and _is_due(connection, to):
+            before_migration.copy(file, connection, to)
         _upgrade(connection, to)
     return True
 
@@ -52,6 +57,14 @@ def refuse_newer(standing: str | None) -> None:
             f"the store has schema {standing} of a later turnout; this one knows {REVISION} and does not write to it",
             hint="upgrade turnout here, or give this one its own TURNOUT_DATABASE_URL; what it journals is kept",
         )
+
+
+def _is_due(connection: Connection, to: str) -> bool:
+    """Whoever had the lock before may have migrated already."""
+    if not inspect(connection).has_table("alembic_version"):
+        return True
+    found: str | None = connection.execute(_STANDING).scalar()
+    return found is None or found < to
 
 
 def _upgrade(connection: Connection, to: str) -> None:

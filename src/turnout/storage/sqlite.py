@@ -10,21 +10,22 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-import sys
 import threading
 import time
 import weakref
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import create_engine, event
-from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from turnout.errors import StoreFailed
+from turnout.storage import driver
 from turnout.storage.backend import insert
+from turnout.storage.mounts import refuse_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -36,10 +37,7 @@ LOCK_TIMEOUT = 10.0
 CHECKPOINT_BYTES = 64 * 2**20
 """The more is written between two checkpoints, the more often a page is written back once for many changes."""
 READERS = 4
-NETWORK = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "fuse.sshfs", "ceph", "afs", "9p"}
-)
-"""File systems on which WAL's shared memory does not work or loses data."""
+_STATES = "SELECT id, state FROM cost_records WHERE id IN (SELECT value FROM json_each(?))"
 PRAGMAS = (
     # Before the first table, or without effect. A row without a rowid that takes more than a quarter of a page takes
     # another page besides, and the end of an attempt is about 1 kB.
@@ -61,6 +59,7 @@ class SqliteFile:
 
     def __init__(self, file: Path | None, *, lock_timeout: float = LOCK_TIMEOUT) -> None:
         self._file = file
+        self._wal = Path(f"{file}-wal")
         self._lock_timeout = lock_timeout
         self._reset()
         _opened.add(self)
@@ -99,38 +98,30 @@ class SqliteFile:
         """As `writing`, foreign keys off: a table that is copied and dropped must not take its children with it."""
         with self._alone():
             writer = self._connected()
-            with _driver(writer) as driver:
-                driver.execute("PRAGMA foreign_keys=OFF")
+            with _idle(writer) as idle:
+                idle.execute("PRAGMA foreign_keys=OFF")
             try:
                 with writer.begin() as connection:
                     yield connection
             finally:
-                with _driver(writer) as driver:
-                    driver.execute("PRAGMA foreign_keys=ON")
+                with _idle(writer) as idle:
+                    idle.execute("PRAGMA foreign_keys=ON")
 
     def states(self, connection: Connection, ids: Sequence[str]) -> Iterable[Sequence[Any]]:
         """Nothing to hold: nobody else writes."""
         asked = msgspec.json.encode(ids).decode()
-        return connection.exec_driver_sql(
-            "SELECT id, state FROM cost_records WHERE id IN (SELECT value FROM json_each(?))", (asked,)
-        ).fetchall()
+        return driver.fetched(connection, _STATES, [(asked,)])
 
     def merge(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Row by row, prepared once, past SQLAlchemy but for its errors.
+        """Row by row, by few statements, each prepared once."""
+        driver.put(connection, rows, partial(insert, table, "?"))
 
-        The driver binds a plain tuple in two thirds of the time of a named one.
-        """
-        if not rows:
-            return
-        driver, statement = connection.connection.driver_connection, insert(table, "?")
-        if not isinstance(driver, sqlite3.Connection):
-            raise StoreFailed("the connection is closed")
-        try:
-            driver.executemany(statement, map(tuple, rows)).close()
-        except sqlite3.Error as error:
-            raise DBAPIError.instance(statement, None, error, sqlite3.Error) from error
-        except OverflowError as error:
-            raise DataError(statement, None, error) from error
+    def prepare_log(self, moments: Iterable[int], now: int) -> None:
+        """The log is one table."""
+
+    def roll_log(self, now: int, until: int) -> int:
+        """Nothing of it goes as a whole."""
+        return until
 
     def writer(self, owner: str) -> str:
         """One for all: they take turns."""
@@ -141,13 +132,13 @@ class SqliteFile:
         if to.exists():
             raise StoreFailed(f"{to} exists", hint="name a file that does not exist")
         os.close(os.open(to, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        with self._alone(), _driver(self._connected()) as driver:
-            driver.execute("VACUUM INTO ?", (str(to),))
+        with self._alone(), _idle(self._connected()) as idle:
+            idle.execute("VACUUM INTO ?", (str(to),))
 
     def tidy(self) -> None:
         """A thousand pages at most."""
-        with self._alone(), _driver(self._connected()) as driver:
-            driver.execute("PRAGMA incremental_vacuum(1000)").fetchall()
+        with self._alone(), _idle(self._connected()) as idle:
+            idle.execute("PRAGMA incremental_vacuum(1000)").fetchall()
 
     def dispose(self) -> None:
         """Close every connection under the lock: the last one to close checkpoints."""
@@ -197,7 +188,7 @@ class SqliteFile:
         """Take the lock file, which is made with its folder where there is none."""
         file = Path(f"{self._file}.lock")
         if self._lock_fd is None:
-            _refuse_network(file.parent)
+            refuse_network(file.parent)
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock_fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         until = time.monotonic() + self._lock_timeout
@@ -242,9 +233,9 @@ class SqliteFile:
         if self._file is None:
             return
         with suppress(FileNotFoundError):
-            if Path(f"{self._file}-wal").stat().st_size > CHECKPOINT_BYTES:
-                with _driver(writer) as driver:
-                    driver.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            if self._wal.stat().st_size > CHECKPOINT_BYTES:
+                with _idle(writer) as idle:
+                    idle.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 _opened: weakref.WeakSet[SqliteFile] = weakref.WeakSet()
@@ -264,27 +255,27 @@ def _engine(url: str, begin: str, timeout: float, **pool: Any) -> Engine:
     engine = create_engine(url, connect_args={"check_same_thread": False, "timeout": timeout}, **pool)
 
     @event.listens_for(engine, "connect")
-    def prepare(driver: sqlite3.Connection, _record: object) -> None:
-        driver.isolation_level = None  # transactions begin where SQLAlchemy says so, below
+    def prepare(opened: sqlite3.Connection, _record: object) -> None:
+        opened.isolation_level = None  # transactions begin where SQLAlchemy says so, below
         for pragma in PRAGMAS:
-            driver.execute(f"PRAGMA {pragma}").close()
+            opened.execute(f"PRAGMA {pragma}").close()
 
     @event.listens_for(engine, "begin")
     def start(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+        driver.execute(connection, begin)
 
     return engine
 
 
 @contextmanager
-def _driver(engine: Engine) -> Iterator[sqlite3.Connection]:
+def _idle(engine: Engine) -> Iterator[sqlite3.Connection]:
     """The driver's own connection, outside any transaction."""
     borrowed = engine.raw_connection()
     try:
-        driver = borrowed.driver_connection
-        if not isinstance(driver, sqlite3.Connection):
+        idle = borrowed.driver_connection
+        if not isinstance(idle, sqlite3.Connection):
             raise TypeError("not a connection of sqlite3")
-        yield driver
+        yield idle
     finally:
         borrowed.close()
 
@@ -296,26 +287,3 @@ def _inode(file: Path | None) -> int | None:
         return file.stat().st_ino
     except FileNotFoundError:
         return None
-
-
-def _refuse_network(folder: Path) -> None:
-    kind = _file_system(folder.resolve())
-    if kind in NETWORK:
-        raise StoreFailed(
-            f"{folder} is on a network file system ({kind}), where SQLite loses data",
-            hint="set TURNOUT_HOME to a local folder, or TURNOUT_DATABASE_URL to a postgresql:// address",
-        )
-
-
-def _file_system(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
-    """The kind of file system that holds a folder, where the system says so; else ''."""
-    if sys.platform != "linux":
-        return ""
-    best, kind = "", ""
-    with suppress(OSError):
-        for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
-            _device, place, found, *_rest = [*line.split(" "), "", "", ""]
-            place = place.replace("\\040", " ")
-            if len(place) >= len(best) and (folder == Path(place) or Path(place) in folder.parents):
-                best, kind = place, found
-    return kind

@@ -59,7 +59,7 @@ class Store:
     def open(self) -> None:
         """Make or migrate the schema where that is due. Raises `StoreFailed` for a later turnout's store."""
         known = select(tables.meta.c.value).where(tables.meta.c.name == "store")
-        if schema.migrate(self.backend):
+        if schema.migrate(self.backend, file=self.address.file):
             with self.backend.writing() as connection:
                 if connection.execute(known).scalar() is None:
                     connection.execute(insert(tables.meta).values(name="store", value=str(uuid4())))
@@ -68,11 +68,12 @@ class Store:
         self._checked = True
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """One write transaction on the current schema."""
+    def write(self, log: Iterable[int] = (), now: int = 0) -> Iterator[Connection]:
+        """One write transaction on the current schema; `log`: the moments of the events it will add, as of `now`."""
         if not self._checked:
             self.open()
         try:
+            self.backend.prepare_log(log, now)
             with self.backend.writing() as connection:
                 yield connection
         except (SQLAlchemyError, OSError):
@@ -93,7 +94,7 @@ class Store:
         Events that were posted before, by whomever, change nothing.
         """
         batch = Batch(payloads)
-        with self.write() as connection:
+        with self.write((event[2] for event in batch.events), mark.at) as connection:
             _advance(self.backend, connection, mark)
             write_batch(self.backend, connection, batch, self.backend.writer(mark.owner))
         return batch.unreadable
@@ -140,7 +141,8 @@ def write_batch(backend: Backend, connection: Connection, batch: Batch, writer: 
     merge = backend.merge
     merge(connection, tables.events, batch.events)
     merge(connection, tables.bodies, batch.bodies)
-    merge(connection, tables.cost_records, [*found.new, *found.higher])
+    merge(connection, tables.cost_records, found.new)
+    merge(connection, tables.cost_records, found.higher)
     write_sums(backend, connection, batch, found, writer)
 
 

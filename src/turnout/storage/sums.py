@@ -30,7 +30,7 @@ _COLUMNS: dict[By, ColumnElement[Any]] = {
 }
 
 
-class Line(msgspec.Struct, frozen=True):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """Sums over some attempts; what each counts is said at `tables.TOTALS`."""
 
     calls: int = 0
@@ -69,7 +69,7 @@ class CostLine(Line, frozen=True, kw_only=True):
     key: str | None
 
 
-class SeriesLine(Line, frozen=True):
+class SeriesLine(Line, frozen=True, gc=False):
     """The sums of one series, and how long its answers took; a dimension that was not asked for is `None`."""
 
     hour: int | None = None

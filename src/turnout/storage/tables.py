@@ -38,8 +38,8 @@ metadata = MetaData(
 whole = BigInteger().with_variant(Integer(), "sqlite")
 
 
-def _table(name: str, *columns: Any) -> Table:
-    return Table(name, metadata, *columns, sqlite_strict=True, sqlite_with_rowid=False)
+def _table(name: str, *columns: Any, **options: Any) -> Table:
+    return Table(name, metadata, *columns, sqlite_strict=True, sqlite_with_rowid=False, **options)
 
 
 def _view(name: str, *columns: Any) -> Table:
@@ -132,7 +132,7 @@ events = _table(
     "events",
     _text("trace_id", key=True),
     _text("id", key=True),
-    _whole("at"),
+    _whole("at", key=True),
     _text("kind", null=False),
     _text("span"),
     _text("parent"),
@@ -143,8 +143,12 @@ events = _table(
     _whole("tokens", null=True),
     _whole("cost_nano", null=True),
     _text("error"),
+    postgresql_partition_by="RANGE (at)",
 )
-"""The log itself, one append-only row per event; facts is a JSON object. A trace's events lie side by side."""
+"""The log itself, one append-only row per event; facts is a JSON object. A trace's events lie side by side.
+
+An event's moment is part of its key because a partition has no other: it is the journal's, and a repetition has it too.
+"""
 
 bodies = _table(
     "bodies",

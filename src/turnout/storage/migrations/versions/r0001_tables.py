@@ -35,9 +35,9 @@ def _wholes(*names: str, null: bool = False) -> list[sa.Column[int]]:
     return [sa.Column(name, whole, autoincrement=False, nullable=null) for name in names]
 
 
-def _table(name: str, key: tuple[str, ...], *columns: sa.Column[Any] | sa.Constraint) -> None:
+def _table(name: str, key: tuple[str, ...], *columns: sa.Column[Any] | sa.Constraint, **options: Any) -> None:
     op.create_table(
-        name, *columns, sa.PrimaryKeyConstraint(*key), sqlite_strict=True, sqlite_with_rowid=False
+        name, *columns, sa.PrimaryKeyConstraint(*key), sqlite_strict=True, sqlite_with_rowid=False, **options
     )
 
 
@@ -90,7 +90,7 @@ def upgrade() -> None:
     op.create_index("ix_cost_records_at", "cost_records", ["at"])
     _table(
         "events",
-        ("trace_id", "id"),
+        ("trace_id", "id", "at"),
         *_texts("trace_id", "id"),
         *_wholes("at"),
         *_texts("kind"),
@@ -98,7 +98,10 @@ def upgrade() -> None:
         *_texts("facts"),
         *_wholes("tokens", "cost_nano", null=True),
         *_texts("error", null=True),
+        postgresql_partition_by="RANGE (at)",
     )
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("CREATE TABLE events_default PARTITION OF events DEFAULT")
     _table("meta", ("name",), *_texts("name", "value"))
     _table(
         "owners",

@@ -24,7 +24,8 @@ _SQLITE = (
 )
 _POSTGRES = (
     f"SELECT coalesce(json_agg(json_build_object({_EVENT.format(facts='e.facts::json')}) "  # noqa: S608 - all ours
-    "ORDER BY e.at, e.id), '[]'::json) FROM events AS e WHERE e.trace_id = t.trace_id"
+    "ORDER BY e.at, e.id), '[]'::json) FROM events AS e "
+    "WHERE e.trace_id = t.trace_id AND e.at BETWEEN t.started_at AND t.ended_at"
 )
 _SUMS = ", ".join(f"CAST(sum({name}) AS bigint) AS {name}" for name in TOTALS)
 _SESSIONS = (

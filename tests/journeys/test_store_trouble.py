@@ -31,8 +31,14 @@ if TYPE_CHECKING:
 EACH_SECOND = 50
 TROUBLE = 5.0 if PROVE else 1.0
 """Seconds that it lasts, with calls before, during and after it."""
+SLOW_COMMIT = 5.0 if PROVE else 0.4
+"""Seconds."""
+MOST_PAGES = 2**30
+"""SQLite's own bound, as good as none."""
 CALM = 0.5
 CATCHES_UP = 5.0
+SAYS = {"read_only": "readonly database", "full": "database or disk is full"}
+"""In SQLite's words."""
 SLOWEST = 0.5
 """Seconds: no call waits for a store."""
 
@@ -84,6 +90,12 @@ class Load:
         return status is not None and status[1].failing_seconds is not None
 
     @property
+    def error(self) -> str:
+        """What the store last refused with."""
+        status = self.record.status()
+        return "" if status is None else status[1].last_error or ""
+
+    @property
     def caught_up(self) -> bool:
         """Everything is in the tables."""
         status = self.record.status()
@@ -128,10 +140,11 @@ async def load(url: str, home: Path) -> AsyncIterator[Load]:
 
 
 class Sick:
-    """A store that is read-only or slow on demand; its listeners stay while any ledger runs."""
+    """A store that is read-only, full or slow on demand; its listeners stay while any ledger runs."""
 
     def __init__(self) -> None:
         self.is_read_only = False
+        self.is_full = False
         self.is_slow = False
         self._well = threading.Event()
         self._listeners = (("begin", self._begin), ("rollback", self._ended), ("commit", self._commit))
@@ -139,23 +152,29 @@ class Sick:
     def _begin(self, connection: Any) -> None:
         if self.is_read_only:
             connection.exec_driver_sql("PRAGMA query_only=ON")
+        if self.is_full:
+            connection.exec_driver_sql("PRAGMA max_page_count=1")
 
     def _ended(self, connection: Any) -> None:
-        connection.connection.driver_connection.execute("PRAGMA query_only=OFF")
+        driver = connection.connection.driver_connection
+        driver.execute("PRAGMA query_only=OFF")
+        driver.execute(f"PRAGMA max_page_count={MOST_PAGES}").fetchall()
 
     def _commit(self, connection: Any) -> None:
         self._ended(connection)
         if self.is_slow:
-            self._well.wait(0.4)
+            self._well.wait(SLOW_COMMIT)
 
     @contextmanager
     def listening(self) -> Iterator[Sick]:
         """Between the two, nothing is wrong unless it is said."""
         for name, listener in self._listeners:
             event.listen(Engine, name, listener)
-        yield self
-        for name, listener in self._listeners:
-            event.remove(Engine, name, listener)
+        try:
+            yield self
+        finally:
+            for name, listener in self._listeners:
+                event.remove(Engine, name, listener)
 
     @contextmanager
     def read_only(self, _file: Path) -> Iterator[None]:
@@ -165,8 +184,15 @@ class Sick:
         self.is_read_only = False
 
     @contextmanager
+    def full(self, _file: Path) -> Iterator[None]:
+        """Not one more page: SQLite says what it says where the disk has none left."""
+        self.is_full = True
+        yield
+        self.is_full = False
+
+    @contextmanager
     def slow_commits(self, _file: Path) -> Iterator[None]:
-        """Each takes 0.4 s, as on a disk that is busy with something else."""
+        """Each takes as long as on a disk that is busy with something else."""
         self.is_slow = True
         yield
         self.is_slow = False
@@ -188,9 +214,11 @@ class Sick:
             yield
 
 
-@pytest.mark.parametrize("trouble", ["locked_by_a_writer", "locked_file", "read_only", "slow_commits"])
+@pytest.mark.parametrize(
+    "trouble", ["locked_by_a_writer", "locked_file", "read_only", "full", "slow_commits"]
+)
 async def test_sqlite(tmp_path: Path, trouble: str) -> None:
-    """A database that is locked, read-only or slow: no call fails or waits, and each is counted in the end."""
+    """A database that is locked, read-only, full or slow: no call fails or waits, and each is counted in the end."""
     url = f"sqlite:///{tmp_path}/turnout.db"
     with Sick().listening() as sick:
         async with load(url, tmp_path) as calls:
@@ -199,6 +227,9 @@ async def test_sqlite(tmp_path: Path, trouble: str) -> None:
                 before = calls.made
                 await calls.rest(TROUBLE)
                 await calls.until(lambda: not calls.caught_up)
+                if trouble in SAYS:
+                    await calls.until(lambda: calls.failing)
+                    assert SAYS[trouble] in calls.error
             assert calls.made - before > TROUBLE * EACH_SECOND / 3
     assert settled(url, tmp_path) == calls.made
 

@@ -147,21 +147,14 @@ class Sick:
         self.is_full = False
         self.is_slow = False
         self._well = threading.Event()
-        self._listeners = (("begin", self._begin), ("rollback", self._ended), ("commit", self._commit))
+        self._listeners = (("begin", self._begin), ("commit", self._commit))
 
     def _begin(self, connection: Any) -> None:
-        if self.is_read_only:
-            connection.exec_driver_sql("PRAGMA query_only=ON")
-        if self.is_full:
-            connection.exec_driver_sql("PRAGMA max_page_count=1")
-
-    def _ended(self, connection: Any) -> None:
         driver = connection.connection.driver_connection
-        driver.execute("PRAGMA query_only=OFF")
-        driver.execute(f"PRAGMA max_page_count={MOST_PAGES}").fetchall()
+        driver.execute(f"PRAGMA query_only={int(self.is_read_only)}")
+        driver.execute(f"PRAGMA max_page_count={1 if self.is_full else MOST_PAGES}").fetchall()
 
-    def _commit(self, connection: Any) -> None:
-        self._ended(connection)
+    def _commit(self, _connection: Any) -> None:
         if self.is_slow:
             self._well.wait(SLOW_COMMIT)
 

@@ -129,9 +129,14 @@ def messages(messages: Messages) -> Conversation:
         raise _unfit(error) from None
     try:
         turns = msgspec.convert(messages, list[_Turn])
-        encoded.decode()
+        if not encoded.isascii():
+            encoded.decode()
     except (msgspec.ValidationError, ValueError) as error:
         raise _unfit(error) from None
+    return _looked_at(encoded, messages, turns)
+
+
+def _looked_at(encoded: bytes, messages: Messages, turns: list[_Turn]) -> Conversation:
     images = reasoning = False
     for at, (message, turn) in enumerate(zip(messages, turns, strict=True)):
         for name, value in message.items():

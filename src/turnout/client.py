@@ -185,7 +185,7 @@ class Engine:
         return strategy.plan(call, facts)
 
     async def _run(self, asked: Call) -> Reply:
-        call = await self._hooks.before(asked)
+        call = await self._hooks.before(asked) if self._hooks else asked
         trace_id = self._recorder.asked(call)
         try:
             plan = self._plan(call)
@@ -193,10 +193,10 @@ class Engine:
         finally:
             self._recorder.finished(call)
         reply = self._reply(call, plan, served, served.attempts, served.answer, trace_id)
-        return await self._hooks.after(call, reply)
+        return await self._hooks.after(call, reply) if self._hooks else reply
 
     async def _stream(self, asked: Call) -> AsyncGenerator[Delta, None]:
-        call = await self._hooks.before(asked)
+        call = await self._hooks.before(asked) if self._hooks else asked
         trace_id = self._recorder.asked(call)
         try:
             plan = self._plan(call)

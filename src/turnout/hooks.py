@@ -41,6 +41,9 @@ class Hooks:
     def __init__(self, hooks: Sequence[Hook] = ()) -> None:
         self._hooks = tuple(hooks)
 
+    def __bool__(self) -> bool:
+        return bool(self._hooks)
+
     async def before(self, call: Call) -> Call:
         """The call as the hooks leave it. Raises what a hook refuses it with, or `HookFailed`."""
         for hook in self._hooks:

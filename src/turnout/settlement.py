@@ -9,7 +9,7 @@ import msgspec
 
 from turnout import logs
 from turnout.clock import as_datetime
-from turnout.cost.estimate import estimate_tokens
+from turnout.cost.estimate import estimate_encoded, estimate_tokens
 from turnout.cost.pricing import price_usage
 from turnout.types import Attempt, Closed, Opened, Reason, Usage
 
@@ -66,7 +66,7 @@ class Settlement:
             self._recorder.fallback(
                 call, from_model=previous.model, to_model=model.name, reason=previous.outcome
             )
-        reads = estimate_tokens(call.messages.decode())
+        reads = estimate_encoded(call.messages)
         most = Usage(input_tokens=reads, output_tokens=call.options.max_tokens or model.default_output)
         hold, price_id = self._priced(most)
         opened = Opened(

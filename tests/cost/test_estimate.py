@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from turnout.cost import estimate_tokens
-from turnout.cost.estimate import least_tokens
+from turnout.cost.estimate import estimate_encoded, least_tokens
 
 
 @pytest.mark.parametrize(
@@ -51,3 +53,10 @@ def test_more_text_is_never_fewer_tokens(first: str, second: str) -> None:
 def test_the_floor(size: int, tokens: int) -> None:
     """Encoded messages hold at least a token for every six bytes."""
     assert least_tokens(b"x" * size) == tokens
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["role", "content"]), st.text(max_size=30)), max_size=5))
+def test_encoded_messages_are_counted_as_their_text_is(messages: list[dict[str, str]]) -> None:
+    """Bytes or text, in ASCII or not: the same estimate."""
+    encoded = json.dumps(messages, ensure_ascii=False).encode()
+    assert estimate_encoded(encoded) == estimate_tokens(encoded.decode())

@@ -19,6 +19,11 @@ def estimate_tokens(text: str) -> int:
     return math.ceil(max(len(text) / 4, foreign) * MARGIN)
 
 
+def estimate_encoded(messages: bytes) -> int:
+    """The same of messages as JSON in UTF-8."""
+    return math.ceil(len(messages) / 4 * MARGIN) if messages.isascii() else estimate_tokens(messages.decode())
+
+
 def least_tokens(messages: bytes) -> int:
     """A floor for encoded messages: a window below it cannot hold them."""
     return len(messages) // WIDEST_TOKEN

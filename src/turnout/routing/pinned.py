@@ -22,8 +22,9 @@ class Pinned:
         """The one model. Raises `MissingKey` or `ConfigError` when it cannot serve the call."""
         name = call.model or ""
         if name in facts.registry.models:
-            pinned = msgspec.structs.replace(facts, stand_ins=())
-            return sift(call, pinned, [name], f"model {name} was asked for")
+            if facts.stand_ins:
+                facts = msgspec.structs.replace(facts, stand_ins=())
+            return sift(call, facts, [name], f"model {name} was asked for")
         plan = ByAgent().plan(call, facts)
         notice = f"there is no model {name!r}: {plan.why} instead"
         unknown = LeftOut(name, Reason.UNKNOWN_MODEL, "nobody registered it", ahead=True)

@@ -180,7 +180,7 @@ class Target:
             if over:
                 permit.over = True
                 self._concurrency.leave(answered=sign is Sign.WELL, limited=sign is Sign.PRESSURE)
-            called = self._call(now)
+            called = self._call(now) if self._waiting else ()
             self._file(now)
             state = self._read(now) if turned else None
         for ticket, granted in called:

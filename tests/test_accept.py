@@ -55,3 +55,31 @@ def test_many_brackets_are_not_deep() -> None:
         deep = [deep]
     with pytest.raises(InvalidRequest, match="nested more than 64 deep"):
         accept.messages([{"role": "user", "content": "a", "x": deep}])
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        ({"role": ["user"], "content": "hi"}, r"Expected `str`, got `array` - at `\$\[0\].role`"),
+        ({"role": "robot", "content": "hi"}, r"Invalid enum value 'robot' - at `\$\[0\].role`"),
+        ({"role": "user", "content": b"hi", "x": 1}, r"at `\$\[0\].content`"),
+        ({"content": "hi", "name": "n"}, "missing required field `role`"),
+        (["user", "hi"], r"Expected `object`, got `array`"),
+    ],
+)
+def test_a_message_of_another_shape(message: Any, says: str) -> None:
+    """What is no message is refused by where it is wrong, among plain ones too."""
+    with pytest.raises(InvalidRequest, match=says):
+        accept.messages([message, {"role": "user", "content": "hi"}])
+
+
+def test_what_is_among_messages() -> None:
+    """Images and reasoning are found wherever they are; a plain conversation has neither."""
+    plain = {"role": "user", "content": "hi"}
+    image = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}
+    thought = {"role": "assistant", "content": "a", "reasoning_content": "r"}
+    sealed = {"role": "assistant", "content": "a", "thinking_blocks": []}
+    found = [
+        accept.messages([plain, *more])[1:] for more in ([], [image], [thought], [sealed], [image, thought])
+    ]
+    assert found == [(False, False), (True, False), (False, True), (False, True), (True, True)]

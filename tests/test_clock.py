@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from datetime import UTC, date, datetime, timedelta
 from uuid import RFC_4122, UUID
@@ -90,3 +92,22 @@ def test_ids_differ_and_sort_by_time() -> None:
     second = {clock.new_id() for _ in range(1_000)}
     assert (len(first), len(second)) == (1_000, 1_000)
     assert max(first) < min(second)
+
+
+FORKED = """
+import os
+from turnout.clock import Clock
+clock = Clock()
+clock.new_id()
+child = os.fork()
+print(clock.new_id()[14:], flush=True)
+if child:
+    os.waitpid(child, 0)
+"""
+
+
+def test_a_forked_child_draws_its_own_ids() -> None:
+    """Parent and child go on from the same state, and yet no id of theirs has the same random part."""
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=True)  # noqa: S603
+    mine, theirs = done.stdout.split()
+    assert mine != theirs

@@ -25,10 +25,14 @@ IMAGES = frozenset({"image_url", "input_image", "image"})
 Messages = list[dict[str, Any]]
 
 
+_Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+_ROLES = get_args(_Role)
+
+
 class _Turn(msgspec.Struct):
     """What every message must look like; its other fields are the provider's business."""
 
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    role: _Role
     content: str | list[dict[str, Any]] | None = None
     tool_calls: list[dict[str, Any]] | None = None
 
@@ -61,8 +65,8 @@ def scope(agent: Any, model: Any, keywords: dict[str, Any], *, default: str) -> 
         user=_text("user_id", take("user_id", None)),
         session=_text("session_id", take("session_id", None)),
         parent=_text("parent", take("parent", None)),
-        tags=_tags(take("tags", None) or _NO_TAGS),
-        operation=_operation(take("operation", None) or "agent_execution"),
+        tags=_tags(tags) if (tags := take("tags", None)) else _NO_TAGS,
+        operation=_operation(named) if (named := take("operation", None)) else "agent_execution",
     )
 
 
@@ -128,12 +132,24 @@ def messages(messages: Messages) -> Conversation:
     except (TypeError, ValueError) as error:
         raise _unfit(error) from None
     try:
-        turns = msgspec.convert(messages, list[_Turn])
         if not encoded.isascii():
             encoded.decode()
+        if all(map(_is_plain, messages)):
+            return Conversation(encoded, has_images=False, has_reasoning=False)
+        turns = msgspec.convert(messages, list[_Turn])
     except (msgspec.ValidationError, ValueError) as error:
         raise _unfit(error) from None
     return _looked_at(encoded, messages, turns)
+
+
+def _is_plain(message: Any) -> bool:
+    """A role and a text and nothing else, as most are: there is nothing to look for in it."""
+    return (
+        type(message) is dict
+        and len(message) == 2
+        and type(message.get("content")) is str
+        and message.get("role") in _ROLES
+    )
 
 
 def _looked_at(encoded: bytes, messages: Messages, turns: list[_Turn]) -> Conversation:

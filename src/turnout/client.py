@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
@@ -16,6 +17,7 @@ from turnout.types import Call, Delta, Reply
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from datetime import date
 
     from turnout.accept import Messages
     from turnout.attempt import Attempts
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from turnout.routing.base import Strategy
     from turnout.routing.health import ModelHealth
     from turnout.trace.recorder import Recorder
-    from turnout.types import Answer, Attempt, Model, Options, Plan
+    from turnout.types import Answer, Attempt, Options, Plan
 
 ENDS_SOON = timedelta(days=90)
 """How long before a model's name ends its replies begin to say so."""
@@ -242,11 +244,14 @@ class Engine:
             reasoning=answer.reasoning,
             thinking_blocks=answer.thinking_blocks,
             fallback_reason=served.because,
-            notices=plan.notices + self._ends_soon(model),
+            notices=plan.notices
+            + _ends_soon(model.name, model.retires_on, model.successor, self._clock.today()),
         )
 
-    def _ends_soon(self, model: Model) -> tuple[str, ...]:
-        if model.retires_on is None or model.retires_on - self._clock.today() > ENDS_SOON:
-            return ()
-        heir = f", then {model.successor} stands in its place" if model.successor else ""
-        return (f"{model.name} retires on {model.retires_on}{heir}",)
+
+@lru_cache(maxsize=1024)
+def _ends_soon(name: str, retires_on: date | None, successor: str | None, today: date) -> tuple[str, ...]:
+    if retires_on is None or retires_on - today > ENDS_SOON:
+        return ()
+    heir = f", then {successor} stands in its place" if successor else ""
+    return (f"{name} retires on {retires_on}{heir}",)

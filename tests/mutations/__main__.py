@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
 SEED = 20261125
-SAMPLE = 40
+SAMPLE = 20
 ENOUGH = 0.8
 STORAGE = "src/turnout/storage"
 SPOOL = ("test_segments", "test_journal")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from operator import add, itemgetter
+from operator import add, attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,7 +27,7 @@ from turnout.storage.sums import (
 from turnout.types import Event, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy import Connection
 
@@ -81,15 +81,14 @@ class Reports:
             if begin < retention.since(connection, "hours"):
                 begin = since // DAY_US * DAY_US
             summed = _added_up if set(by) >= FINE else _summed
-            found = summed(connection, columns, begin, until)
+            named = itemgetter(*(order.index(name) if name in order else -1 for name in DIMENSIONS))
+            lines = [
+                SeriesLine(*row[depth:], *named((*row, None)), *rollup.quantiles(latencies, 0.5, 0.95))
+                for row, latencies in summed(connection, columns, begin, until)
+            ]
         if order != list(by):
-            asked = itemgetter(*(order.index(name) for name in by))
-            found.sort(key=lambda pair: asked(pair[0]))
-        named = itemgetter(*(order.index(name) if name in order else -1 for name in DIMENSIONS))
-        return [
-            SeriesLine(*row[depth:], *named((*row, None)), *rollup.quantiles(latencies, 0.5, 0.95))
-            for row, latencies in found
-        ]
+            lines.sort(key=attrgetter(*by))
+        return lines
 
     def call(self, call: str) -> list[CostRow]:
         """The attempts of a call, in their order; none when it is not known, or not in the tables yet."""
@@ -190,22 +189,25 @@ def _summed(connection: Connection, columns: Columns, begin: int, until: int) ->
     return [(row, latencies[row[:depth]]) for row in sums if row[depth] is not None]
 
 
-def _added_up(connection: Connection, columns: Columns, begin: int, until: int) -> list[Sums]:
+def _added_up(connection: Connection, columns: Columns, begin: int, until: int) -> Iterator[Sums]:
     """The same, added up here: where few rows share a line, grouping them costs more than reading them."""
     totals = [_HOURS.c[name] for name in tables.TOTALS]
     period = (_HOURS.c.hour >= begin, _HOURS.c.hour < until)
-    rows = _raw(connection, select(*columns, *totals, _HOURS.c.latency).where(*period).order_by(*columns))
-    depth, last = len(columns), None
-    found: list[Sums] = []
-    for row in rows:
-        key = row[:depth]
-        if key == last:
-            before, latencies = found.pop()
-            found.append((key + tuple(map(add, before[depth:], row[depth:-1])), [*latencies, row[-1]]))
-        else:
-            found.append((row[:-1], [row[-1]]))
-        last = key
-    return found
+    found = connection.execute(select(*columns, *totals, _HOURS.c.latency).where(*period).order_by(*columns))
+    depth = len(columns)
+    last: tuple[Any, ...] = ()
+    latencies: list[bytes] = []
+    for row in found.cursor:  # one by one, or the collector looks through all of them again and again
+        if last and row[:depth] == last[:depth]:
+            last = last[:depth] + tuple(map(add, last[depth:], row[depth:-1]))
+            latencies.append(row[-1])
+            continue
+        if last:
+            yield last, latencies
+        last, latencies = row[:-1], [row[-1]]
+    if last:
+        yield last, latencies
+    found.close()
 
 
 def _raw(connection: Connection, asked: Select[Any]) -> list[tuple[Any, ...]]:

@@ -34,6 +34,7 @@ def note(journal: Journal, *payloads: bytes) -> None:
     """Append what a call leaves."""
     for payload in payloads:
         journal.append(msgspec.json.decode(payload, type=Event))
+    assert journal.settled()
 
 
 def costs(*args: str) -> dict[str, Any]:

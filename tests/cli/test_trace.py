@@ -209,10 +209,12 @@ from turnout.storage.journal import Journal
 from turnout.trace.recorder import Recorder
 
 stage = Stage()
-stage.recorder = Recorder(Journal(Path(sys.argv[1]), Clock()), stage.clock)
+journal = Journal(Path(sys.argv[1]), Clock())
+stage.recorder = Recorder(journal, stage.clock)
 with stage.recorder.spans.start_trace("s1", name="killed") as trace:
     stage.attempt(stage.call(session="s1"))
     stage.attempt(stage.call(session="s1"), ends=False)
+    assert journal.settled()
     print(trace, flush=True)
     os.kill(os.getpid(), 9)
 """

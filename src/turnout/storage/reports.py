@@ -197,7 +197,9 @@ def _added_up(connection: Connection, columns: Columns, begin: int, until: int) 
     depth = len(columns)
     last: tuple[Any, ...] = ()
     latencies: list[bytes] = []
-    for row in found.cursor:  # one by one, or the collector looks through all of them again and again
+    while (
+        row := found.cursor.fetchone()
+    ):  # one by one, or the collector looks through all of them again and again
         if last and row[:depth] == last[:depth]:
             last = last[:depth] + tuple(map(add, last[depth:], row[depth:-1]))
             latencies.append(row[-1])

@@ -160,3 +160,43 @@ async def test_embeddings_pass_the_hooks_too(tmp_path: Path) -> None:
             with pytest.raises(errors.InvalidRequest, match="not on a Sunday"):
                 await client.embed(["my secret"], dimensions=3)
         assert [(seen.json or {})["input"] for seen in server.requests] == [["my ******"]]
+
+
+async def test_what_a_hook_changes_in_place_is_one_calls(tmp_path: Path, script: ScriptedTransport) -> None:
+    """A hook that writes into what it is given changes that call and no later one."""
+
+    class Scribble(Watch):
+        async def after_call(self, call: Call, reply: Reply) -> None:
+            """Nothing to note."""
+
+        def before_call(self, call: Call) -> None:
+            call.options.extra[f"field_{len(self.seen)}"] = 1
+            call.scope.tags[f"tag_{len(self.seen)}"] = "x"
+            self.seen.append(",".join(sorted(call.options.extra) + sorted(call.scope.tags)))
+
+    seen: list[str] = []
+    async with client_of(tmp_path, script, Scribble("s", seen)) as client:
+        for _ in range(3):
+            await client.call("scripted", HI, user_id="alice")
+    assert seen == ["field_0,tag_0", "field_1,tag_1", "field_2,tag_2"]
+    assert [sorted(name for name in sent if name.startswith("field")) for sent in script.seen] == [
+        ["field_0"],
+        ["field_1"],
+        ["field_2"],
+    ]
+
+
+async def test_messages_of_a_hook_are_looked_through(tmp_path: Path) -> None:
+    """Reasoning that a hook puts into the messages is not sent to a model that does not want it back."""
+
+    class Think(Watch):
+        def before_call(self, call: Call) -> Call:  # type: ignore[override]
+            thought = b'[{"role":"assistant","content":"a","reasoning_content":"r"},'
+            return msgspec.structs.replace(call, messages=thought + call.messages[1:])
+
+    script = ScriptedTransport({"gpt-4o-mini": ["fine"]})
+    env = {"TURNOUT_HOME": str(tmp_path), "OPENAI_BASE_URL": "scripted:/v1", "OPENAI_API_KEY": "sk-1"}
+    settings = load_settings(environ=env, folder=tmp_path)
+    async with LLMClient(settings, transports={"scripted": script}, hooks=[Think("t", [])]) as client:
+        await client.call("gpt-4o-mini", HI)
+    assert script.seen[0]["messages"] == [{"role": "assistant", "content": "a"}, *HI]

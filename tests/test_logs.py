@@ -11,6 +11,8 @@ from tests.toxic import ToxicThread
 from turnout import logs
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.conftest import Turnout
 
 ASK = ("ask", "--agent", "dojo", "a prompt canary", "--json")
@@ -49,3 +51,22 @@ def test_an_exception_is_one_line() -> None:
     line = logs.JsonLines().format(record)
     assert "\n" not in line
     assert "ValueError: boom" in json.loads(line)["error"]
+
+
+class Broken(logging.Handler):
+    """A handler of the application's with a bug."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Break."""
+        raise OSError("the log server is away")
+
+
+def test_a_handler_that_raises(capsys: pytest.CaptureFixture[str]) -> None:
+    """It takes nothing with it; why is on stderr, as with logging's own handlers."""
+    broken = Broken()
+    logs.LOGGER.addHandler(broken)
+    try:
+        logs.event(logging.ERROR, "something", "t")
+    finally:
+        logs.LOGGER.removeHandler(broken)
+    assert "OSError: the log server is away" in capsys.readouterr().err

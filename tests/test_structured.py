@@ -157,3 +157,35 @@ async def test_a_pinned_model(make_client: MakeClient) -> None:
     async with client:
         assert await client.call_json("dojo", HI, schema=City, model="gpt-4o-mini") == City("Lyon", 522250)
     assert [sent["model"] for sent in script.seen] == ["gpt-4o-mini"]
+
+
+class Odd(msgspec.Struct):
+    """A type with a bug."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        raise LookupError(self.name)
+
+
+async def test_a_type_that_breaks(make_client: MakeClient) -> None:
+    """A bug in the caller's own type comes out as it is; the answer is settled and its place given back."""
+    client, _ = client_of(make_client, '{"name": "Lyon"}')
+    async with client:
+        with pytest.raises(LookupError):
+            await client.call_json("dojo", HI, schema=Odd)
+        (row,) = client.record.reports.latest_calls()
+        (health,) = client.health()
+    assert (row.state, row.outcome, bool(row.cost_nano)) == ("settled", "ok", True)
+    assert health.in_flight == 0
+
+
+@pytest.mark.parametrize("schema", [list, dict, JSON_SCHEMA])
+async def test_an_answer_nested_without_end(make_client: MakeClient, schema: Any) -> None:
+    """A model that answers with ten thousand brackets has answered wrongly, whatever reads it."""
+    client, _ = client_of(make_client, "[" * 10_000, "[" * 10_000, second="[" * 10_000)
+    async with client:
+        with pytest.raises(errors.AllProvidersFailed) as caught:
+            await client.call_json("dojo", HI, schema=schema)
+        assert {health.in_flight for health in client.health()} == {0}
+    assert {attempt.outcome for attempt in caught.value.attempts} == {"malformed_reply"}

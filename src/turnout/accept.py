@@ -46,7 +46,6 @@ class Conversation(NamedTuple):
 
 
 _OPERATIONS = get_args(Operation)
-_NO_TAGS: dict[str, str] = {}
 _UNTUNED = Options()
 
 
@@ -65,7 +64,7 @@ def scope(agent: Any, model: Any, keywords: dict[str, Any], *, default: str) -> 
         user=_text("user_id", take("user_id", None)),
         session=_text("session_id", take("session_id", None)),
         parent=_text("parent", take("parent", None)),
-        tags=_tags(tags) if (tags := take("tags", None)) else _NO_TAGS,
+        tags=_tags(tags) if (tags := take("tags", None)) else {},
         operation=_operation(named) if (named := take("operation", None)) else "agent_execution",
     )
 

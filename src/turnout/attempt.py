@@ -223,6 +223,9 @@ def _read(trial: Trial, answer: Answer, read: Callable[[Answer], None] | None) -
             read(answer)
         except ProviderError as error:
             return trial.misread(answer, error)
+        except BaseException:
+            trial.answered(answer)
+            raise
     return Outcome(trial.answered(answer), answer=answer)
 
 

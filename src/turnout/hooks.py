@@ -6,6 +6,8 @@ import inspect
 import logging
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import msgspec
+
 from turnout import logs
 from turnout.errors import HookFailed, TurnoutError
 
@@ -46,8 +48,15 @@ class Hooks:
 
     async def before(self, call: Call) -> Call:
         """The call as the hooks leave it. Raises what a hook refuses it with, or `HookFailed`."""
+        if self._hooks:
+            # a hook may change in place what it is given, and that is this call's alone
+            own = msgspec.structs.replace(call.options, extra=dict(call.options.extra))
+            call = msgspec.structs.replace(call, options=own)
         for hook in self._hooks:
+            before = call.messages
             call = await _run(hook, "before_call", call.id, call, call)
+            if call.messages is not before:
+                call = msgspec.structs.replace(call, has_reasoning=True)  # nobody has looked at these
         return call
 
     async def after(self, call: Call, reply: Reply) -> Reply:

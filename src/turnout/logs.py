@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
+import traceback
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,9 +19,18 @@ LOGGER.addHandler(logging.NullHandler())
 
 
 def event(level: int, name: str, trace_id: str, **facts: Any) -> None:
-    """Log one event; costs a comparison while the level is off."""
-    if LOGGER.isEnabledFor(level):
+    """Log one event; costs a comparison while the level is off.
+
+    A handler or filter of the application's that raises takes no call with it, and no thread of ours: as logging's own
+    handlers do, it prints why on stderr, unless `logging.raiseExceptions` is off.
+    """
+    if not LOGGER.isEnabledFor(level):
+        return
+    try:
         LOGGER.log(level, "%s", name, extra={"trace_id": trace_id, "facts": facts})
+    except Exception:  # noqa: BLE001 - the application's code, and nobody's call
+        if logging.raiseExceptions and sys.stderr is not None:
+            traceback.print_exc(file=sys.stderr)
 
 
 class JsonLines(logging.Formatter):

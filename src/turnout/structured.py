@@ -58,7 +58,7 @@ class Schema(Generic[Value]):
         match = _FENCED.fullmatch(text)
         try:
             value: Value = msgspec.json.decode(match[1] if match else text, type=self._type)
-        except (msgspec.DecodeError, UnicodeEncodeError) as error:
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
             raise MalformedReply(f"not the JSON asked for: {error}") from None
         if self._validator is not None:
             wrong = next(iter(self._validator.iter_errors(value)), None)

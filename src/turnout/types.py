@@ -190,7 +190,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     model: str | None = None
     """The registry name the caller pinned; `None` lets the agent's tier decide."""
     has_images: bool = False
-    """A part of some message is an image; a hook that changes `messages` keeps these two true."""
+    """A part of some message is an image; a hook that changes `messages` keeps it true."""
     has_reasoning: bool = True
     """Some message may hold `reasoning_content` or `thinking_blocks`; false where somebody has looked."""
 

@@ -155,7 +155,10 @@ class Trial:
         def run() -> int:
             sys.dont_write_bytecode = True
             os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-            return pytest.main([*self._options(), "-x", *files], plugins=[Quickest(limits)])
+            try:
+                return pytest.main([*self._options(), "-x", *files], plugins=[Quickest(limits)])
+            except pytest.PytestUnhandledThreadExceptionWarning:
+                return int(pytest.ExitCode.TESTS_FAILED)  # a thread of the mutant's died while pytest ended
 
         for stale in path.parent.glob(f"__pycache__/{path.stem}.*"):
             stale.unlink()

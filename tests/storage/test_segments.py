@@ -237,7 +237,8 @@ def test_the_living_are_not_adopted(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from turnout.clock import Clock;"
         "from turnout.storage.journal import Journal; from tests.storage.journals import note;"
-        "j = Journal(Path(sys.argv[1]), Clock()); j.append(note()); print(j.owner, flush=True); sys.stdin.read()"
+        "j = Journal(Path(sys.argv[1]), Clock()); j.append(note()); j.settled(); print(j.owner, flush=True);"
+        "sys.stdin.read()"
     )
     with subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", code, str(tmp_path)],

@@ -24,11 +24,13 @@ from tests.storage.journals import (
     kept,
     no_space,
     note,
+    rotate,
     segments,
     start,
     until,
     write,
 )
+from tests.storage.test_ledger import Record
 from turnout.errors import BudgetUnavailable, ConfigError
 from turnout.storage import journal as journal_module
 from turnout.storage import keeper as keeper_module
@@ -178,6 +180,22 @@ async def test_store_waits_for_the_commit(tmp_path: Path) -> None:
         assert opened.status().oldest_seconds is None
 
 
+async def test_a_segment_that_begins_before_the_answer_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `store` an answer whose line is in the tables leaves, though an empty segment has begun meanwhile."""
+    monkeypatch.setattr(journal_module, "PATIENCE", 10.0)
+    record = Record(tmp_path)
+    try:
+        await asyncio.to_thread(write, record.journal, [note()])
+        rotate(record.journal)
+        record.ledger.start()
+        await record.journal.durable()
+        assert record.journal.status().unconfirmed == 0
+    finally:
+        record.close()
+
+
 async def test_an_answer_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit that does not come holds an answer for the patience only, and is counted."""
     monkeypatch.setattr(journal_module, "PATIENCE", 0.05)
@@ -323,7 +341,7 @@ def test_close_does_not_wait_for_a_dead_disk(tmp_path: Path, monkeypatch: pytest
 
 
 FORKS = """
-import asyncio, multiprocessing, os, sys
+import asyncio, multiprocessing, os, sys, threading
 from pathlib import Path
 from tests.storage.journals import CLOCK, kept, note, start
 from turnout.storage.journal import Journal
@@ -358,7 +376,16 @@ def open_fds():
 def ended(status):
     assert status == 0, status
 
-inherited._mutex.acquire()  # as a thread may that is not in the child
+held, over = threading.Event(), threading.Event()
+
+def hold():
+    with inherited._mutex:
+        held.set()
+        over.wait()
+
+holder = threading.Thread(target=hold)  # it is not in the child
+holder.start()
+held.wait()
 if sys.argv[2] == "fork":
     pid = os.fork()
     if not pid:
@@ -373,7 +400,8 @@ else:
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start(); process.join(); ended(process.exitcode)
 
-inherited._mutex.release()
+over.set()
+holder.join()
 assert parent.append(note())
 asyncio.run(parent.durable())
 (left,) = Spool(folder).dead()

@@ -21,6 +21,7 @@ from tests.storage.journals import (
     no_space,
     note,
     rotate,
+    segments,
     start,
     until,
     write,
@@ -60,7 +61,8 @@ class Pauses(threading.Event):
 def due(keeper: Keeper, *, after: float, rotate_bytes: int = 1 << 20) -> bool:
     """Whether the segment ends so many seconds after it began."""
     keeper._limits = msgspec.structs.replace(keeper._limits, rotate_bytes=rotate_bytes)
-    return keeper._rotation_is_due(keeper._begun_at + after)
+    keeper._begun_at = 0.0  # exact, as a sum and a difference are not
+    return keeper._rotation_is_due(after)
 
 
 def test_when_a_segment_ends(opened: Journal) -> None:
@@ -196,6 +198,45 @@ def test_no_descriptor_stays(tmp_path: Path) -> None:
             until(lambda before=before: opened.current != before)
         until(lambda: open_files(tmp_path, ".jnl") == [str(opened.current)])
     assert open_files(tmp_path, "") == []
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+def test_no_descriptor_stays_of_what_cannot_be_flushed(tmp_path: Path, durability: str) -> None:
+    """While every flush fails, of the segments that were given up no more than the last stays open."""
+    disk = FaultyDisk()
+
+    def fault(name: str, _n: int) -> None:
+        if name == "sync":
+            raise no_space()
+
+    disk.fault = fault
+    with journal(tmp_path, disk=disk, durability=durability, rotate_seconds=LATER) as opened:
+        assert opened._keeper.stop(5)
+        writer = opened._keeper._writer
+        for _ in range(10):
+            write(opened, [note()])
+            writer.flush()
+            assert len(open_files(tmp_path, ".jnl")) <= 2
+            assert len(writer._retired) <= 1
+        assert len(segments(tmp_path)) == 10
+
+
+def test_a_segment_that_could_not_be_begun(tmp_path: Path) -> None:
+    """It is tried again with the next tick: a failure that passes refuses no call for longer."""
+    disk = FaultyDisk()
+
+    def fault(name: str, n: int) -> None:
+        if (name, n) == ("create", 2):
+            raise no_space()
+
+    disk.fault = fault
+    with journal(tmp_path, disk=disk, on_full="refuse", rotate_seconds=LATER) as opened:
+        write(opened, [note()])
+        opened._keeper._writer.rotate()
+        until(lambda: disk.count["create"] == 2)
+        until(lambda: opened.status().error is None, 1)
+        assert opened.append(start())
+        assert opened.status().last_error
 
 
 def open_files(folder: Path, suffix: str) -> list[str]:

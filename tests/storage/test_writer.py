@@ -577,3 +577,143 @@ def test_a_complete_segment_whose_flush_fails(tmp_path: Path) -> None:
         assert writer.synced.value == writer.done.value
         first.unlink()
         assert kept(tmp_path) == ids
+
+
+def test_a_flush_that_fails_while_a_segment_begins(tmp_path: Path) -> None:
+    """With `power` what a flush loses while the next segment is being begun is not taken for safe with that one's."""
+    disk, stall = FaultyDisk(), Stall(10)
+    with journal(tmp_path, disk=disk, durability="power", rotate_seconds=3_600.0) as opened:
+        assert opened._keeper.stop(5)
+        writer, first = opened._keeper._writer, opened.current
+        assert first
+        ids = write(opened, [start(), note()])
+
+        def fault(name: str, n: int) -> None:
+            if name == "write":
+                stall()
+            if (name, n) == ("sync", 1):
+                raise no_space()
+
+        disk.fault = fault
+        writer.rotate()
+        assert stall.begun.wait(10)
+        writer.flush()
+        stall.over.set()
+        until(lambda: opened.current != first)
+        writer.flush()
+        assert writer.synced.value == 0
+        ids += write(opened, [note()])
+        writer.flush()
+        assert writer.synced.value == writer.done.value
+        first.unlink()
+        assert set(kept(tmp_path)) == set(ids)
+
+
+async def test_who_comes_after_one_refusal(tmp_path: Path) -> None:
+    """A line that comes between a refusal and the next try is waited for, by coroutines and threads."""
+    disk, stall = FaultyDisk(), Stall(10)
+
+    def fault(name: str, n: int) -> None:
+        if (name, n) == ("write", 1):
+            raise no_space()
+        if (name, n) == ("write", 2):
+            stall()
+
+    disk.fault = fault
+    with journal(tmp_path, disk=disk) as opened:
+        ids = fill(opened, [note()])
+        assert await asyncio.to_thread(stall.begun.wait, 10)
+        assert opened.status().error
+        ids += fill(opened, [note()])
+        waiters = [
+            asyncio.create_task(asyncio.to_thread(opened.settled, 10)),
+            asyncio.create_task(opened.durable()),
+        ]
+        done, _ = await asyncio.wait(waiters, timeout=0.05)
+        assert not done
+        stall.over.set()
+        settled, _ = await asyncio.gather(*waiters)
+        assert (settled, opened.status().unconfirmed) == (True, 0)
+        assert kept(tmp_path) == ids
+
+
+async def test_closing_lets_go_who_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for a disk that refuses is let go when the journal is closed, not when his patience ends."""
+    monkeypatch.setattr(journal_module, "PATIENCE", 60.0)
+    disk, stall = FaultyDisk(), Stall(10)
+
+    def fault(name: str, _n: int) -> None:
+        if name == "write":
+            stall()
+            raise no_space()
+
+    disk.fault = fault
+    with journal(tmp_path, disk=disk) as opened:
+        writer = opened._keeper._writer
+        fill(opened, [note()])
+        answer = asyncio.create_task(opened.durable())
+        assert await asyncio.to_thread(stall.begun.wait, 10)
+        closing = asyncio.create_task(asyncio.to_thread(opened.close))
+        assert await asyncio.to_thread(writer._over.wait, 10)
+        stall.over.set()
+        await asyncio.wait_for(answer, 10)
+        await closing
+        assert (opened.status().unconfirmed, opened.status().dropped) == (1, 1)
+
+
+async def test_much_in_one_turn(tmp_path: Path) -> None:
+    """Six hundred lines of 60 KB from one turn of a loop, more than memory may hold, are written while they come."""
+    with journal(tmp_path, rotate_bytes=1 << 30) as opened:
+        assert opened._keeper.stop(5)
+        for _ in range(600):
+            assert opened.append(note("x" * 60_000))
+            until(lambda: opened.status().queued_bytes <= 8 << 20)
+        assert opened.status().dropped == 0
+
+
+def test_a_line_larger_than_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line larger than all that may wait is taken when nothing else waits, and refused when something does."""
+    monkeypatch.setattr(journal_module, "HELD_BYTES", 8_000)
+    disk, stall = FaultyDisk(), Stall(10)
+    disk.fault = lambda name, _n: stall() if name == "write" else None
+    with journal(tmp_path, disk=disk) as opened:
+        ids = fill(opened, [note("x" * 20_000)])
+        assert not opened.append(note("x" * 20_000))
+        stall.over.set()
+        assert opened.settled(10)
+        assert (kept(tmp_path), len(ids)) == (ids, 1)
+
+
+@pytest.mark.parametrize("failing", [1, 2])
+async def test_what_waits_for_a_flush_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    """With `power` memory holds so much to write again; what is older is unconfirmed if its flush fails, not else."""
+    monkeypatch.setattr(journal_module, "HELD_BYTES", 8_000)
+    disk = FaultyDisk()
+
+    def fault(name: str, n: int) -> None:
+        if (name, n) == ("sync", failing):
+            raise no_space()
+
+    disk.fault = fault
+    with journal(tmp_path, disk=disk, durability="power", rotate_seconds=3_600.0) as opened:
+        assert opened._keeper.stop(5)
+        writer, dues, ids = opened._keeper._writer, [], []
+        for _ in range(20):
+            ids += write(opened, [note("x" * 1_000)])
+            dues.append(writer.due)
+        for _ in range(2):
+            writer.flush()
+            ids += write(opened, [note()])
+            dues.append(writer.due)
+        writer.flush()
+        assert writer.synced.value == writer.due
+        confirmed = [await writer.flushed(due, 1) for due in dues]
+        again = len(kept(tmp_path)) - len(ids)
+        if failing == 1:
+            assert 7 <= again <= 8
+            assert confirmed == [False] * (20 - again) + [True] * (again + 2)
+        else:
+            assert (again, confirmed) == (1, [True] * 22)
+        assert set(kept(tmp_path)) == set(ids)

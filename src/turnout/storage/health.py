@@ -36,9 +36,9 @@ class Health:
         return errors["write"] or errors["begin"] or errors["flush"]
 
     @property
-    def refuses(self) -> bool:
-        """The last write failed."""
-        return self._errors["write"] is not None
+    def cannot_begin(self) -> bool:
+        """The last new segment could not be begun."""
+        return self._errors["begin"] is not None
 
     @property
     def slow(self) -> bool:

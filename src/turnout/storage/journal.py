@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
 import threading
+import time
 import weakref
 from typing import TYPE_CHECKING, Literal
 
@@ -100,7 +102,8 @@ class Journal:
         self._disk = disk or Disk()
         self._wake: Callable[[], None] | None = None
         self._closed = False
-        self._opening = threading.Lock()
+        self._opening = threading.RLock()
+        self._beginning = False
         self._writer: Writer | None = None
         try:
             self._begin()
@@ -214,7 +217,7 @@ class Journal:
         patience = PATIENCE - (self._clock.monotonic() - began)
         if self.durability == "power":
             self._keeper.bell.set()
-            return await writer.synced.reach(due, patience)
+            return await writer.flushed(due, patience)
         tail = writer.tail
         if self._wake:
             self._wake()
@@ -226,7 +229,7 @@ class Journal:
         if writer is None or writer.done.value >= (due := writer.due):
             return True
         writer.hurry()
-        return not writer.health.refuses and writer.done.wait(due, within)
+        return not writer.refusing and writer.done.wait(due, within)
 
     # -- for the ledger
 
@@ -301,18 +304,22 @@ class Journal:
     def _again(self) -> Writer | None:
         """A new owner for a forked child; `None` when closed, or when it cannot be one."""
         with self._opening:
-            if self._closed or self._writer is not None:
+            # while it begins the collector may end a coroutine that appends: one of the parent's, not of the child's
+            if self._closed or self._beginning or self._writer is not None:
                 return self._writer
+            self._beginning = True
             try:
                 return self._begin()
             except OSError as error:
                 logs.event(logging.ERROR, "journal_not_begun", "", error=str(error))
                 return None
+            finally:
+                self._beginning = False
 
     def forget(self) -> None:
         """In a forked child: leave the parent's files and lock alone; the next append begins anew."""
         writer, self._writer = self._writer, None
-        self._opening = threading.Lock()
+        self._opening, self._beginning = threading.RLock(), False
         self._lock.forget()
         self._wake = None
         self.dropped = self.unconfirmed = 0
@@ -324,7 +331,7 @@ async def _written(writer: Writer) -> bool:
     due = writer.due
     if writer.done.value >= due:
         return True
-    return not writer.health.refuses and await writer.done.reach(due, PATIENCE)
+    return not writer.refusing and await writer.done.reach(due, PATIENCE)
 
 
 _journals: weakref.WeakSet[Journal] = weakref.WeakSet()
@@ -335,4 +342,11 @@ def _forked() -> None:
         journal.forget()
 
 
+def _settle() -> None:
+    until = time.monotonic() + PATIENCE
+    for journal in list(_journals):
+        journal.settled(max(0.0, until - time.monotonic()))
+
+
+atexit.register(_settle)
 os.register_at_fork(after_in_child=_forked)

@@ -108,7 +108,8 @@ class Keeper:
             return True
         fresh = tail.size - tail.head
         old = now - self._begun_at >= self._limits.rotate_seconds
-        return fresh >= self._limits.rotate_bytes or (old and fresh > 0)
+        again = self._writer.health.cannot_begin
+        return fresh >= self._limits.rotate_bytes or ((old or again) and fresh > 0)
 
     def _measure(self) -> None:
         try:

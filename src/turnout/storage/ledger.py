@@ -200,8 +200,7 @@ class Ledger:
                 self._waiting_since = self._clock.monotonic()
             end, whole = intake.drain(path, offset)
             self._positions[path.name] = end
-            if end > offset:
-                self._journal.committed(path, end)
+            self._journal.committed(path, end)
             if complete:
                 if not whole:
                     intake.set_aside(path)

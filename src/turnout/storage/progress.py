@@ -49,7 +49,8 @@ class Progress(Generic[Mark]):
 
     def __init__(self, start: Mark) -> None:
         self.value: Mark = start
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
+        """Reentrant: the collector may end a coroutine under it that comes here too."""
         self._moved = threading.Condition(self._mutex)
         self._cohorts: list[_Cohort[Mark]] = []
         self._given_up = 0

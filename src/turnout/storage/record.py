@@ -76,7 +76,8 @@ class DiskRecord:
         self._where = where
         self._clock = clock
         self._spool = settings.home / "spool" / where.spool_id
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._opening = False
         self._journal: Journal | None = None
         self._ledger: Ledger | None = None
         self._reading: Store | None = None
@@ -84,7 +85,8 @@ class DiskRecord:
 
     def append(self, event: Event) -> bool:
         """As `Record.append`."""
-        return (self._journal or self._open()).append(event)
+        journal = self._journal or self._open()
+        return journal is not None and journal.append(event)
 
     async def written(self) -> None:
         """As `Record.written`."""
@@ -132,29 +134,37 @@ class DiskRecord:
     def forget(self) -> None:
         """In a forked child: the parent's journal, ledger and connections stay the parent's; ours open anew."""
         _inherited.append((self._journal, self._ledger, self._reading))
-        self._lock = threading.Lock()
+        self._lock, self._opening = threading.RLock(), False
         self._journal = self._ledger = self._reading = None
 
-    def _open(self) -> Journal:
+    def _open(self) -> Journal | None:
         with self._lock:
-            if self._journal is None:
-                settings = self._settings
-                journal = Journal(
-                    self._spool,
-                    self._clock,
-                    durability=settings.durability,
-                    max_bytes=settings.spool_bytes,
-                    on_full=settings.on_full,
-                    rotate_bytes=self._rotate_bytes,
-                    disk=self._disk,
-                )
+            # while it opens the collector may end a coroutine that appends: the parent's, or of a client long closed
+            if self._journal is None and not self._opening:
+                self._opening = True
                 try:
-                    self._begin(journal)
-                except BaseException:
-                    journal.close()  # or each further event would leave one more behind
-                    raise
-                self._journal = journal
+                    self._journal = self._opened()
+                finally:
+                    self._opening = False
             return self._journal
+
+    def _opened(self) -> Journal:
+        settings = self._settings
+        journal = Journal(
+            self._spool,
+            self._clock,
+            durability=settings.durability,
+            max_bytes=settings.spool_bytes,
+            on_full=settings.on_full,
+            rotate_bytes=self._rotate_bytes,
+            disk=self._disk,
+        )
+        try:
+            self._begin(journal)
+        except BaseException:
+            journal.close()  # or each further event would leave one more behind
+            raise
+        return journal
 
     def _begin(self, journal: Journal) -> None:
         # under `store` somebody waits for the commit of each line

@@ -1,9 +1,11 @@
-"""The segment that is being written, and the file layer beneath it."""
+"""The segment that is being written, what of it may not be on the medium, and the file layer beneath it."""
 
 from __future__ import annotations
 
 import errno
 import os
+import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -112,11 +114,53 @@ class Tail:
 
     def drop(self) -> None:
         """Close the file and take it away, as if it had never been begun."""
-        self.path.unlink(missing_ok=True)
-        self.close()
+        try:
+            self.path.unlink(missing_ok=True)
+        finally:
+            self.close()
 
     def forget(self) -> None:
         """Close the inherited descriptor in a forked child."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+class Unsynced:
+    """Lines in segments that no flush has brought to the medium: they are written again when one fails.
+
+    It holds `most` bytes, and one line. Beyond that it lets go of the oldest: should their flush fail they stay in the
+    segment that was given up, and whoever waits for them is not told that they are safe.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.lost = 0
+        """The last round of which something was not written again."""
+        self._most = most
+        self._mutex = threading.Lock()
+        self._lines: deque[tuple[int, int, bytes]] = deque()
+        """Round, bytes of all lines until the end of this one, and the line."""
+        self._bytes = 0
+        self._let_go = 0
+
+    def add(self, number: int, line: bytes) -> None:
+        """A line of this round is in a segment."""
+        with self._mutex:
+            self._bytes += len(line)
+            self._lines.append((number, self._bytes, line))
+            while self._bytes - self._lines[0][1] > self._most:
+                self._let_go = self._lines.popleft()[0]
+
+    def reached(self, number: int) -> None:
+        """Everything up to this round is on the medium."""
+        with self._mutex:
+            while self._lines and self._lines[0][0] <= number:
+                self._lines.popleft()
+            if self._let_go <= number:
+                self._let_go = 0
+
+    def again(self) -> list[bytes]:
+        """What has to be written again, for a flush has failed."""
+        with self._mutex:
+            self.lost = max(self.lost, self._let_go)
+            return [line for _, _, line in self._lines]

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from turnout.storage.health import SLOW, WELL_AFTER, Health
 from turnout.storage.progress import Progress
 from turnout.storage.segments import segment_name
-from turnout.storage.tail import Tail
+from turnout.storage.tail import Tail, Unsynced
 from turnout.types import Kind
 
 if TYPE_CHECKING:
@@ -50,11 +50,16 @@ class Writer:
         self.synced: Progress[int] = Progress(0)
         """Rounds on the medium."""
         self.health = Health(clock)
+        self.refusing = False
+        """The disk has refused twice running: nobody waits for it before it takes something again."""
         self._folder, self._owner, self._disk, self._clock = folder, owner, disk, clock
         self._held_bytes = held_bytes
         self._numbers = itertools.count(1)
-        self._mutex = threading.Lock()
-        """Over what callers and the two threads share; never held while the disk works."""
+        self._mutex = threading.RLock()
+        """Over what callers and the two threads share; never held while the disk works.
+
+        The collector may end a coroutine in the middle of an append, and that one appends too: hence it is reentrant.
+        """
         self._queue: deque[Line] = deque()
         self._hand: deque[Line] = deque()
         """The round being written."""
@@ -70,7 +75,7 @@ class Writer:
         self._closing = False
         self._over = threading.Event()
         self._open: dict[str, bytes] = {}
-        self._unsynced: deque[tuple[int, bytes]] | None = deque() if power else None
+        self._unsynced = Unsynced(held_bytes) if power else None
         self._retired: list[Tail] = []
         self.tail = self._new_tail()
         self._thread = threading.Thread(target=self._run, name="turnout-journal-writer", daemon=True)
@@ -82,16 +87,14 @@ class Writer:
         """Leave a line with the thread; false when it holds as much as it may."""
         size, loop = len(data), _running_loop()
         with self._mutex:
-            held = self._held + size
             # what a call has cost is worth a reserve that its further events may not use up
-            if held > self._held_bytes and (kind != Kind.LLM_CALL_END or held > self._held_bytes * 5 // 4):
-                return False
-            if self._closing:
+            most = self._held_bytes * 5 // 4 if kind == Kind.LLM_CALL_END else self._held_bytes
+            if self._closing or (self._held and self._held + size > most):
                 return False
             self._queue.append((data, kind, span))
-            self._held = held
+            self._held += size
             self.due = self._taken + 1
-            if loop is None:
+            if loop is None or self._held > BATCH_BYTES:
                 self._ring()
             elif self._promised is not loop and not self._rung:
                 self._promised = loop
@@ -155,10 +158,12 @@ class Writer:
             if self._write():
                 pause = SLOW
                 continue
-            if self._over.is_set():
+            over = self._over.is_set()
+            if over or pause > SLOW:  # it was no accident
+                self.refusing = True
+                self.done.give_up()
+            if over:
                 return False
-            if pause > SLOW:
-                self.done.give_up()  # it was no accident
             self._over.wait(pause)
             pause = min(2 * pause, WELL_AFTER)
         return True
@@ -173,12 +178,14 @@ class Writer:
         except OSError as error:
             self.health.failed("write", error)
             return False
-        self.health.took(self._clock.monotonic() - began)
-        self.health.worked("write")
+        took = self._clock.monotonic() - began
         for _ in range(count):
             self._note(*self._hand.popleft())
         with self._mutex:
             self._held -= len(data)
+        self.refusing = False
+        self.health.took(took)
+        self.health.worked("write")
         return True
 
     def _batch(self) -> tuple[int, bytes]:
@@ -194,7 +201,7 @@ class Writer:
 
     def _note(self, data: bytes, kind: Kind, span: str | None) -> None:
         if self._unsynced is not None:
-            self._unsynced.append((self._taken, data))
+            self._unsynced.add(self._taken, data)
         if span is not None:
             if kind == Kind.LLM_CALL_START:
                 self._open[span] = data
@@ -214,13 +221,16 @@ class Writer:
     def _switch(self, fresh: Tail) -> None:
         """Go on in a new segment; one that cannot be begun is taken away again. Raises `OSError`."""
         with self._mutex:
-            unsure = list(self._unsynced) if self.tail.spoilt and self._unsynced else []
+            spoilt = self.tail.spoilt
+            unsure = self._unsynced.again() if spoilt and self._unsynced else []
         try:
-            fresh.begin(b"".join((*self._open.values(), *(line for _, line in unsure))))
+            fresh.begin(b"".join((*self._open.values(), *unsure)))
         except OSError:
             fresh.drop()
             raise
         with self._mutex:
+            # its predecessor's flush failed meanwhile: what is unsure is not in this head, so it is given up too
+            fresh.spoilt = self.tail.spoilt and not spoilt
             self._retired.append(self.tail)
             self.tail = fresh
         self.health.worked("begin")
@@ -231,7 +241,12 @@ class Writer:
         """Bring every round that is done to the medium; a failure is noted, and the segment given up."""
         with self._mutex:
             upto = self.done.value
+            useless = [tail for tail in self._retired if tail.spoilt]
+            self._retired = [tail for tail in self._retired if not tail.spoilt]
             retired, current = list(self._retired), self.tail
+        for tail in useless:
+            with contextlib.suppress(OSError):
+                tail.close()
         try:
             for tail in (*retired, current):
                 if not tail.spoilt:
@@ -239,7 +254,8 @@ class Writer:
         except OSError as error:
             self.health.failed("flush", error)
             # whichever it is by now: what is unsure is written again with its successor
-            self.tail.spoilt = True
+            with self._mutex:
+                self.tail.spoilt = True
             return
         for tail in retired:
             with contextlib.suppress(OSError):
@@ -248,10 +264,15 @@ class Writer:
             self._retired = [tail for tail in self._retired if tail not in retired]
             if current.spoilt:
                 return
-            while self._unsynced and self._unsynced[0][0] <= upto:
-                self._unsynced.popleft()
+            if self._unsynced:
+                self._unsynced.reached(upto)
         self.health.worked("flush")
         self.synced.advance(upto)
+
+    async def flushed(self, due: int, within: float) -> bool:
+        """Wait until this round is on the medium, at most so many seconds; whether all of it is."""
+        there = await self.synced.reach(due, within)
+        return there and (self._unsynced is None or due > self._unsynced.lost)
 
     @property
     def unflushed(self) -> bool:
@@ -277,7 +298,7 @@ class Writer:
 
     def forget(self) -> None:
         """Close the inherited descriptors in a forked child; the parent writes what waits."""
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
         for tail in (*self._retired, self.tail):
             tail.forget()
 

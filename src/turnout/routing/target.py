@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Literal, Self
 
 import msgspec
@@ -129,7 +129,8 @@ class Target:
         self._waiting: deque[Ticket] = deque()
         self._unwell = unwell
         self._clock = clock
-        self._lock = Lock()
+        self._lock = RLock()
+        """Reentrant: the collector may end an abandoned attempt under it, which gives its place back here."""
 
     def enter(self, seconds: float) -> Permit:
         """An attempt begins now, whatever stands against it."""

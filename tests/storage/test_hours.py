@@ -73,7 +73,7 @@ def test_latencies(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     known[HOUR, *OTHER] = rollup.one(7)
     for series, latency in known.items():
         written(store, told(series, latency=latency))
-    with store.read() as connection:
+    with store.write() as connection:
         assert standing(connection, [*known, named("new")]) == known
         some = standing(connection, [named("a3")])
         assert some == {series: known[series] for series in (named("a3"), (HOUR, *OTHER))}

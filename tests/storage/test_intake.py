@@ -16,6 +16,7 @@ from tests.storage.calls import attempt
 from tests.storage.conftest import MARK
 from tests.storage.journals import CLOCK, end, note, start
 from tests.storage.test_stores import rows
+from turnout.errors import StoreFailed
 from turnout.storage import address, intake
 from turnout.storage.frames import framed
 from turnout.storage.intake import REFUSED, Behind, Intake, Piece, behind, read_piece, segment_sizes
@@ -136,6 +137,21 @@ def test_all_but_the_culprits(into: Intake, caplog: pytest.LogCaptureFixture) ->
     assert (into.spool.folder / REFUSED).read_bytes().splitlines() == [*bad]
     assert [row[0] for row in rows(into.store, "cost_records")] == [f"a{number}" for number in range(5)]
     assert told(caplog) == [("ERROR", "event_refused", {"events": 1, "why": "never", "file": REFUSED})] * 2
+
+
+@pytest.mark.parametrize("events", [1, 2])
+def test_a_later_schema_refuses_no_event(into: Intake, events: int) -> None:
+    """Where the database takes no event because its schema is a later one, that is said, and none is set aside."""
+    into.store.open()
+    with into.store.write() as connection:
+        connection.execute(
+            text("CREATE TRIGGER later BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'not NULL'); END")
+        )
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreFailed, match="later turnout"):
+        into.post([*attempt()][:events], MARK)
+    assert into.refused == 0
+    assert not (into.spool.folder / REFUSED).exists()
 
 
 def test_a_store_that_is_away_is_no_refusal(into: Intake) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, select, text
+from sqlalchemy import Text, inspect, select, text
 
 from tests.storage.calls import attempt
 from tests.storage.conftest import MARK
+from tests.storage.test_meeting import just_after
 from tests.storage.test_store import run
 from tests.storage.test_stores import rows
 from turnout.errors import StoreFailed
@@ -109,6 +111,88 @@ def test_everybody_migrates_at_once(kind: str, tmp_path: Path, request: pytest.F
     assert schema.revision(store.backend) == tables.REVISION
     assert [row[0] for row in rows(store, "meta")] == ["store"]
     store.close()
+
+
+def test_a_database_without_a_name_gets_one(store: Store) -> None:
+    """Whoever opens a database whose maker has not named it yet, or never did, names it."""
+    schema.migrate(store.backend)
+    store.open()
+    assert store.identity
+    assert rows(store, "meta") == [("store", store.identity)]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("newest", [tables.REVISION, "9999"])
+def test_another_migrates_first(make_store: MakeStore, kind: str, newest: str) -> None:
+    """Whoever waited for the lock of migrations looks again: what is done is left, what is later is refused."""
+    store = make_store(kind)
+    schema.migrate(store.backend, to="0001")
+    names = []
+
+    def migrate() -> None:
+        with closing(Store(store.address)) as other:
+            with other.write() as connection:
+                connection.execute(text(f"UPDATE alembic_version SET version_num = '{newest}'"))  # noqa: S608
+            names.append(other.identity)
+
+    with just_after("SELECT version_num", migrate):
+        if newest == tables.REVISION:
+            store.open()
+            assert [store.identity] == names
+        else:
+            with pytest.raises(StoreFailed, match="schema 9999 of a later turnout"):
+                store.open()
+    assert schema.revision(store.backend) == newest
+
+
+def test_a_schema_that_is_none_of_ours(store: Store) -> None:
+    """A database that another program keeps by Alembic is refused, in words for people, and left as it is."""
+    store.open()
+    with store.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0000cafe'"))
+    store._checked = False
+    with pytest.raises(StoreFailed, match="another program's") as caught:
+        store.post(attempt(), MARK)
+    assert "TURNOUT_DATABASE_URL" in caught.value.hint
+    assert schema.revision(store.backend) == "0000cafe"
+
+
+def test_no_column_has_a_default(store: Store) -> None:
+    """What an INSERT leaves out is NULL: neither `tables.py` nor the database puts anything else there."""
+    store.open()
+    with store.read() as connection:
+        for name, table in tables.metadata.tables.items():
+            ours = [(column.default, column.server_default) for column in table.columns]
+            assert ours == [(None, None)] * len(ours), name
+            found = inspect(connection).get_columns(name)
+            assert len(found) == len(ours)
+            assert [column["default"] for column in found] == [None] * len(found), name
+
+
+def test_texts_are_compared_by_bytes(make_store: MakeStore) -> None:
+    """Every text column on PostgreSQL, of partitions too, sorts as SQLite and Python do, whatever the database's."""
+    store = make_store("postgresql")
+    store.post(attempt(), MARK)
+    with store.read() as connection:
+        found = connection.execute(
+            text(
+                "SELECT c.table_name, c.column_name, c.collation_name FROM information_schema.columns AS c "
+                "JOIN information_schema.tables AS t USING (table_schema, table_name) "
+                "WHERE t.table_type = 'BASE TABLE' AND c.table_schema = 'public' AND c.data_type = 'text'"
+            )
+        ).fetchall()
+        dialect = connection.dialect
+    assert {row[2] for row in found} == {"C"}
+    ours = {
+        (table.name, column.name): column.type.compile(dialect)
+        for table in tables.metadata.tables.values()
+        for column in table.columns
+        if isinstance(column.type, Text) and not table.info.get("is_view")
+    }
+    assert {*ours.values()} == {'TEXT COLLATE "C"'}
+    partitions = {"events_default", "events_20261118"}
+    assert {(row[0], row[1]) for row in found if row[0] not in partitions} == ours.keys()
+    assert partitions <= {row[0] for row in found}
 
 
 def test_alembic_is_loaded_only_when_due(tmp_path: Path) -> None:

@@ -290,7 +290,7 @@ def test_no_day_goes_while_the_tables_are_rebuilt(store: Store, monkeypatch: pyt
     before = everything(store)
     thread = threading.Thread(target=rebuild, args=(store,))
     with store.write() as connection:
-        connection.execute(update(tables.traces).values(user_id="somebody"))
+        connection.execute(update(tables.usage_days).values(calls=9))
         thread.start()
         wait_for_waiters(1, connection, thread)
         assert store.backend.roll_log(NOON + 9 * DAY_US, NOON + 2 * DAY_US) == TODAY
@@ -367,8 +367,19 @@ def test_a_database_that_was_made_anew(store: Store) -> None:
     assert (days(store), strays(store)) == ([0], 0)
 
 
+def test_a_table_in_the_way_of_a_day(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """A day that cannot be made for a reason of its own is told of, and those after it are made."""
+    happened(store, NOON)
+    name = partitions._name(TODAY + DAY_US)
+    with psycopg.connect(store.address.url, autocommit=True) as other:
+        other.execute(f"CREATE TABLE {name} ()".encode())
+    retention.sweep(store, KEEP, NOON)
+    assert days(store) == [0, *range(2, 8)]
+    assert refusals(caplog) == [{"partition": name, "why": f'relation "{name}" already exists'}]
+
+
 def test_a_role_that_may_make_no_tables(store: Store, caplog: pytest.LogCaptureFixture) -> None:
-    """Where the role may only write rows, they are kept in the default partition, and the log says why."""
+    """Where the role may only write rows, they are kept in the default partition; the log says why, once a try."""
     store.open()
     role = f"r{os.urandom(8).hex()}"
     with psycopg.connect(store.address.url, autocommit=True) as owner:
@@ -378,10 +389,11 @@ def test_a_role_that_may_make_no_tables(store: Store, caplog: pytest.LogCaptureF
         msgspec.structs.replace(store.address, url=store.address.url.replace("turnout@", f"{role}@"))
     )
     happened(limited, NOON)
+    limited.backend.roll_log(NOON, NOON - DAY_US)
     limited.close()
     assert (days(store), strays(store)) == ([], 1)
     told = {"partition": partitions._name(TODAY), "why": "permission denied for schema public"}
-    assert refusals(caplog) == [told]
+    assert refusals(caplog) == [told, told]
     with store.write() as connection:
         connection.exec_driver_sql(f"DROP OWNED BY {role}; DROP ROLE {role}")
 

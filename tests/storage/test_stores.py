@@ -11,12 +11,14 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DataError
 
-from tests.storage.calls import NOON, attempt, many
+from tests.storage.calls import NOON, attempt, many, uuid7
 from tests.storage.conftest import KINDS, MARK
 from turnout.storage import hours as hours_of
 from turnout.storage import rebuild as rebuilding
-from turnout.storage import rollup, tables
+from turnout.storage import retention, rollup, tables
+from turnout.storage.batch import DAY_US
 from turnout.storage.expiry import expire
+from turnout.storage.keep import Keep
 from turnout.storage.rebuild import rebuild
 from turnout.storage.reports import CostLine, Reports
 from turnout.types import Event, Kind, Usage
@@ -236,6 +238,19 @@ def test_a_call_within_a_trace(store: Store) -> None:
     assert [row.id for row in reports.call("c2")] == ["a2"]
 
 
+def test_a_call_whose_first_day_has_gone(store: Store) -> None:
+    """A call that went on past midnight is told whole, also when the log of its first attempt has been dropped."""
+    day = NOON - NOON % DAY_US
+    call = uuid7(day - 1_000_000, random.Random(1))  # noqa: S311
+    failed = attempt(
+        id="a1", call=call, at=day - 1_000_000, seconds=0.2, outcome="server_error", cost=0, usage=None
+    )
+    store.post([*failed, *attempt(id="a2", call=call, number=2, at=day + 10)], MARK)
+    retention.sweep(store, Keep(events=10), day + 10 * DAY_US)
+    assert len(rows(store, "events")) == (2 if store.backend.name == "postgresql" else 4)
+    assert [row.number for row in Reports(store).call(call)] == [1, 2]
+
+
 def test_latest_calls(store: Store) -> None:
     """A user's or a session's latest attempts come newest first, of both choices, and nobody else's."""
     store.post(failed_over(), MARK)
@@ -398,6 +413,16 @@ def test_a_nul_in_the_name_of_a_series(store: Store) -> None:
     ((series, sums),) = hours(store).items()
     assert (series[1], sums[1]) == ("de\ufffdbugger", 3)
     assert sum(rollup.counts(rollup.pack(sums[-1]))[1]) == 3
+
+
+@pytest.mark.parametrize("others", [4, 20])
+def test_names_that_differ_by_a_nul(store: Store, others: int) -> None:
+    """Two users who are one when NUL is replaced are no reason to refuse their batch, a small or a large one."""
+    users = ["x\x00", "x\ufffd", *(f"u{number}" for number in range(others))]
+    pairs = [attempt(id=f"a{number}", call=f"c{number}", user=user) for number, user in enumerate(users)]
+    assert store.post([payload for pair in pairs for payload in pair], MARK) == []
+    assert len(rows(store, "cost_records")) == len(users)
+    assert sum(row[3] for row in rows(store, "user_monthly_usage")) == len(users)
 
 
 def test_a_number_that_no_column_takes(store: Store) -> None:

@@ -88,7 +88,8 @@ def _standing(rows: int) -> str:
     return (
         f"WITH wanted (hour, agent, model, provider, writer) AS (VALUES {', '.join([each] * rows)}) "  # noqa: S608 - marks alone
         "SELECT r.hour, r.agent, r.model, r.provider, r.latency FROM wanted AS w JOIN rollup_hours AS r "
-        "USING (hour, agent, model, provider, writer)"
+        "USING (hour, agent, model, provider, writer) "
+        "ORDER BY r.hour, r.agent, r.model, r.provider FOR UPDATE OF r"
     )
 
 

@@ -95,6 +95,7 @@ class Intake:
             if not _is_refusal(error):
                 raise
             if len(payloads) <= 1:
+                self.store.open()  # raises where it is the schema, not the event, that does not fit
                 self._refuse(payloads, str(error.orig))
                 return
             half = len(payloads) // 2

@@ -36,6 +36,8 @@ Less than PostgreSQL's `deadlock_timeout` of a second: of transactions that wait
 """
 STATEMENT_TIMEOUT = "5s"
 """How long it may take then."""
+REFUSED_TO_ALL = frozenset({"55P03", "42501"})
+"""`lock_not_available` and `insufficient_privilege`: what would meet the next day too."""
 _NAME = re.compile(r"events_(\d{8})")
 
 
@@ -44,7 +46,7 @@ class Partitions:
 
     Making a day waits for the writers that are under way and holds back the next, so that nobody's row is on its way
     to `events_default` when the day begins. Each day is a short transaction of its own that holds nothing before it
-    has the whole log. The first that is refused is the last that is tried.
+    has the whole log. The first that a lock or a right refuses is the last that is tried.
     """
 
     def __init__(self, begin: Callable[[], AbstractContextManager[Connection]]) -> None:
@@ -93,11 +95,13 @@ class Partitions:
                     connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT}'")
                     change(connection, day)
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) is None:
+                sqlstate = getattr(error.orig, "sqlstate", None)
+                if sqlstate is None:
                     raise  # it was not the database that spoke
                 why = str(error.orig).partition("\n")[0]
                 logs.event(logging.WARNING, "partition_refused", "", partition=_name(day), why=why)
-                return
+                if sqlstate in REFUSED_TO_ALL:
+                    return
 
 
 def days_of(connection: Connection) -> set[int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import weakref
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, make_url
@@ -100,7 +101,7 @@ class PostgresServer:
         keys = [index for index, column in enumerate(table.columns) if column.primary_key]
         clean = [tuple(map(_without_nul, row)) for row in rows]
         clean.sort(key=lambda row: [row[index] for index in keys])
-        if len(clean) <= FEW_ROWS:
+        if len(clean) <= FEW_ROWS or (table.name not in LOG and _is_any_twice(clean, keys)):
             connection.exec_driver_sql(insert(table, "%s"), clean)
             return
         incoming = f"incoming_{table.name}"
@@ -171,6 +172,11 @@ def _copy(connection: Connection, statement: str, rows: Sequence[tuple[Any, ...]
     except psycopg.Error as error:
         kind = DataError if isinstance(error, psycopg.DataError) else OperationalError
         raise kind(statement, None, error) from error
+
+
+def _is_any_twice(rows: Sequence[tuple[Any, ...]], keys: Sequence[int]) -> bool:
+    """Whether two of the sorted rows have one key, which one INSERT cannot merge: names may differ by a NUL alone."""
+    return any(all(one[index] == two[index] for index in keys) for one, two in pairwise(rows))
 
 
 def _without_nul(value: Any) -> Any:

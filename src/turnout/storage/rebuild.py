@@ -39,17 +39,17 @@ class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
 def rebuild(store: Store) -> Rebuilt:
     """Recompute cost rows, traces, days and hours in one transaction. Raises as `Store` does.
 
-    Cost rows older than the log are kept and summed up with the rest; sums that reach beyond the oldest cost row are
-    left alone.
+    Cost rows older than the log, or of its first day, are kept and summed up with the rest; sums that reach beyond
+    both the log and the oldest cost row are left alone.
     """
     backend = store.backend
     with store.write() as connection:
         if backend.name == "postgresql":
-            connection.exec_driver_sql("LOCK TABLE cost_records IN EXCLUSIVE MODE")
-            connection.exec_driver_sql(
-                "LOCK TABLE events IN ACCESS SHARE MODE"
-            )  # no day is dropped meanwhile
+            connection.exec_driver_sql("LOCK TABLE cost_records, traces IN EXCLUSIVE MODE")
+            # No day is dropped meanwhile.
+            connection.exec_driver_sql("LOCK TABLE events IN ACCESS SHARE MODE")
         log_since, costs_since = (retention.since(connection, name) for name in ("events", "costs"))
+        costs_since = min(costs_since, log_since)  # rows that were swept before their events come back
         _clear(connection, log_since, costs_since)
         events = sum(_replay(backend, connection, payloads) for payloads in _log(connection))
         attempts = _sum_up(backend, connection, costs_since)
@@ -58,7 +58,8 @@ def rebuild(store: Store) -> Rebuilt:
 
 def _clear(connection: Connection, log_since: int, costs_since: int) -> None:
     costs, days, hours = tables.cost_records, tables.usage_days, tables.rollup_hours
-    connection.execute(delete(costs).where(costs.c.at >= log_since))
+    # A clock that was set back may have put an attempt's start behind the border and its end before it.
+    connection.execute(delete(costs).where(costs.c.at >= (log_since and log_since + DAY_US)))
     connection.execute(delete(tables.traces))
     connection.execute(delete(days).where(days.c.day >= log_since))
     first = _first_whole_day(costs_since)

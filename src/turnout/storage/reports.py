@@ -96,11 +96,12 @@ class Reports:
         near = _COSTS.c.at.between(at - CALL_US, at + CALL_US) if at is not None else _COSTS.c.at >= 0
         asked = select(_COSTS).where(_COSTS.c.call_id == call).order_by(_COSTS.c.number, _COSTS.c.at)
         with self._store.read() as connection:
-            own = _COSTS.c.id.in_(
-                _attempts(connection, [call])
-            )  # its trace has its name, unless one was active
-            rows = _raw(connection, asked.where(own)) or _raw(connection, asked.where(near))
-        return [CostRow._make(row) for row in rows]
+            # Its trace has its name, unless one was active; the day of its first attempt may have gone.
+            own = _COSTS.c.id.in_(_attempts(connection, [call]))
+            rows = [*map(CostRow._make, _raw(connection, asked.where(own)))]
+            if not rows or rows[0].number != 1:
+                rows = [*map(CostRow._make, _raw(connection, asked.where(near)))] or rows
+        return rows
 
     def latest_calls(
         self, *, user: str | None = None, session: str | None = None, limit: int = 50

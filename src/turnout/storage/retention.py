@@ -69,12 +69,21 @@ def _sweep_traces(connection: Connection, until: int) -> bool:
             .limit(TRACES)
         ).scalars()
     )
+    more = len(old) == TRACES
+    old = _locked(connection, old, until)
     if old:
         connection.execute(delete(events).where(events.c.trace_id.in_(old), events.c.at < until))
         connection.execute(delete(bodies).where(bodies.c.trace_id.in_(old)))
         connection.execute(delete(traces).where(traces.c.trace_id.in_(old), traces.c.ended_at < until))
         advance(connection, "events_since", until)
-    return len(old) == TRACES
+    return more
+
+
+def _locked(connection: Connection, old: list[str], until: int) -> list[str]:
+    """Those that a batch has not brought back to life meanwhile; the next one that would has to wait."""
+    traces = tables.traces
+    still = select(traces.c.trace_id).where(traces.c.trace_id.in_(old), traces.c.ended_at < until)
+    return list(connection.execute(still.order_by(traces.c.trace_id).with_for_update()).scalars())
 
 
 def _sweep_costs(connection: Connection, until: int) -> bool:
@@ -100,6 +109,8 @@ def fold(backend: Backend, connection: Connection, now: int) -> None:
 
 def _fold(backend: Backend, connection: Connection, length: int, which: ColumnElement[bool]) -> None:
     table = tables.rollup_hours
+    # In the order of a batch: the DELETE goes as it pleases.
+    connection.execute(select(table.c.hour).where(which).order_by(*table.primary_key).with_for_update())
     gone = connection.execute(delete(table).where(which).returning(*table.c)).fetchall()
     if not gone:
         return

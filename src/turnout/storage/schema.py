@@ -44,7 +44,11 @@ def migrate(backend: Backend, *, to: str = REVISION, file: Path | None = None) -
     if standing is not None and standing >= to:
         return False
     with backend.migrating() as connection:
-        if file is not None and _is_due(connection, to):
+        standing = _standing(connection)
+        refuse_newer(standing)
+        if standing is not None and standing >= to:
+            return True
+        if file is not None:
             before_migration.copy(file, connection, to)
         _upgrade(connection, to)
     return True
@@ -59,19 +63,26 @@ def refuse_newer(standing: str | None) -> None:
         )
 
 
-def _is_due(connection: Connection, to: str) -> bool:
-    """Whoever had the lock before may have migrated already."""
+def _standing(connection: Connection) -> str | None:
+    """Whoever had the lock before may have migrated already, and further than we would."""
     if not inspect(connection).has_table("alembic_version"):
-        return True
+        return None
     found: str | None = connection.execute(_STANDING).scalar()
-    return found is None or found < to
+    return found
 
 
 def _upgrade(connection: Connection, to: str) -> None:
     from alembic import command  # noqa: PLC0415 - 200 ms, and rarely due
     from alembic.config import Config  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
 
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
-    command.upgrade(config, to)
+    try:
+        command.upgrade(config, to)
+    except CommandError as error:
+        raise StoreFailed(
+            f"the database is another program's, or its schema is none of turnout's: {error}",
+            hint="give turnout a database of its own in TURNOUT_DATABASE_URL; what it journals is kept",
+        ) from error

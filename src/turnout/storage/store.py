@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import msgspec
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from turnout.storage import hours, schema, tables
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from turnout.storage.backend import Backend
     from turnout.storage.posting import Changes
 
+_NAME = text("INSERT INTO meta (name, value) VALUES ('store', :value) ON CONFLICT (name) DO NOTHING")
+_NAMED = select(tables.meta.c.value).where(tables.meta.c.name == "store")
 _NOTHING = (0,) * len(tables.TOTALS)
 
 
@@ -58,14 +60,17 @@ class Store:
 
     def open(self) -> None:
         """Make or migrate the schema where that is due. Raises `StoreFailed` for a later turnout's store."""
-        known = select(tables.meta.c.value).where(tables.meta.c.name == "store")
-        if schema.migrate(self.backend, file=self.address.file):
+        schema.migrate(self.backend, file=self.address.file)
+        if (identity := self._named()) is None:
             with self.backend.writing() as connection:
-                if connection.execute(known).scalar() is None:
-                    connection.execute(insert(tables.meta).values(name="store", value=str(uuid4())))
-        with self.backend.reading() as connection:
-            self.identity = connection.execute(known).scalar()
+                connection.execute(_NAME, {"value": str(uuid4())})
+            identity = self._named()
+        self.identity = identity
         self._checked = True
+
+    def _named(self) -> str | None:
+        with self.backend.reading() as connection:
+            return connection.execute(_NAMED).scalar()
 
     @contextmanager
     def write(self, log: Iterable[int] = (), now: int = 0) -> Iterator[Connection]:

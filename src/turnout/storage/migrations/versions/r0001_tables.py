@@ -10,6 +10,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+words = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 whole = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 TOTALS = (
     "calls",
@@ -28,7 +29,7 @@ TOTALS = (
 
 
 def _texts(*names: str, null: bool = False) -> list[sa.Column[str]]:
-    return [sa.Column(name, sa.Text, nullable=null) for name in names]
+    return [sa.Column(name, words, nullable=null) for name in names]
 
 
 def _wholes(*names: str, null: bool = False) -> list[sa.Column[int]]:

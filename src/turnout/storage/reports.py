@@ -81,9 +81,15 @@ class Reports:
             if begin < retention.since(connection, "hours"):
                 begin = since // DAY_US * DAY_US
             summed = _added_up if set(by) >= FINE else _summed
+            blank = (None,) * (len(DIMENSIONS) - depth)
+            leads = order == list(DIMENSIONS[:depth])
             named = itemgetter(*(order.index(name) if name in order else -1 for name in DIMENSIONS))
             lines = [
-                SeriesLine(*row[depth:], *named((*row, None)), *rollup.quantiles(latencies, 0.5, 0.95))
+                SeriesLine(
+                    *row[depth:],
+                    *(row[:depth] + blank if leads else named((*row, None))),
+                    *rollup.quantiles(latencies, 0.5, 0.95),
+                )
                 for row, latencies in summed(connection, columns, begin, until)
             ]
         if order != list(by):

@@ -25,9 +25,11 @@ BY = [by for depth in range(5) for by in itertools.permutations(DIMENSIONS, dept
 @pytest.fixture
 def reports(store: Store) -> Reports:
     """Of six hours, written by two processes."""
-    payloads = [payload for pair in many(300, seed=3, spread=HOURS) for payload in pair]
-    for name, part in (("one", payloads[::2]), ("two", payloads[1::2])):
-        store.post(part, Mark(owner=name, host="", boot="", spool="", at=0))
+    pairs = list(many(300, seed=3, spread=HOURS))
+    for name, part in (("one", pairs[::2]), ("two", pairs[1::2])):
+        store.post(
+            [payload for pair in part for payload in pair], Mark(owner=name, host="", boot="", spool="", at=0)
+        )
     return Reports(store)
 
 
